@@ -1,1 +1,70 @@
-fn main() {}
+//! `cargo xtask`: the commands of this repository's developers, in Rust so that they need nothing but cargo and PostgreSQL.
+//!
+//! One file per command under `commands/`; beside it what several of them need: the private PostgreSQL cluster
+//! (`cluster`), child processes and signals (`process`), named and timed steps (`steps`), the repository's paths and
+//! crates (`workspace`), and the JSON calls to the programs (`http`).
+//!
+//! No product code: nothing of a binary depends on this crate, and it depends on no crate of the workspace, so that
+//! it is built in seconds on a fresh machine and still runs when the workspace doesn't compile.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a command line tool: it reads the machine's clock and environment, and no test moves its time"
+)]
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod cluster;
+mod commands;
+mod process;
+mod steps;
+mod workspace;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Commands for developers of Holdfast")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run every test on a private PostgreSQL cluster that is started for it and stopped after it
+    Test(commands::test::Args),
+    /// Run the checks (fmt, tidy, arch, clippy) and then every test: what continuous integration runs
+    Ci,
+    /// Look after the private PostgreSQL cluster that `up` uses
+    #[command(subcommand)]
+    Db(commands::db::Command),
+    /// Hold the crates' dependencies against the arrows of the architecture
+    Arch,
+    /// Check the rules that a search for strings can check
+    Tidy,
+    /// Run a benchmark
+    #[command(subcommand)]
+    Bench(commands::bench::Command),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let run = || {
+        process::catch_interrupts()?;
+        match cli.command {
+            Command::Test(args) => commands::test::run(&args),
+            Command::Ci => commands::test::ci(),
+            Command::Db(command) => commands::db::run(&command),
+            Command::Arch => commands::arch::run(),
+            Command::Tidy => commands::tidy::run(),
+            Command::Bench(command) => commands::bench::run(&command),
+        }
+    };
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! One module per command. A command that is added gets its file here, its variant in `main.rs`, and, if `ci` is to
+//! run it, its step in `test`.
+
+pub(crate) mod arch;
+pub(crate) mod bench;
+pub(crate) mod db;
+pub(crate) mod test;
+pub(crate) mod tidy;

@@ -1,0 +1,107 @@
+//! `test` and `ci`: the steps that decide whether a change may land.
+//!
+//! `ci` is the checks, cheapest first, and then `test`. Both bring their own PostgreSQL cluster and need nothing that
+//! runs already. The tests find the cluster by `HOLDFAST_TEST_DATABASE_URL`, as a superuser who may make databases.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::cluster::Running;
+use crate::commands::{arch, db, tidy};
+use crate::steps::{self, Counts, Steps};
+use crate::workspace;
+
+/// Where the tests find PostgreSQL.
+pub(crate) const DATABASE_VARIABLE: &str = "HOLDFAST_TEST_DATABASE_URL";
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only this crate's tests (repeatable); no other steps
+    #[arg(short, long)]
+    package: Vec<String>,
+    /// What to hand to `cargo test`, after `--`: a name to filter by, `--nocapture` ...; no other steps
+    #[arg(last = true)]
+    arguments: Vec<String>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let root = workspace::root()?;
+    let mut steps = Steps::default();
+    if args.package.is_empty() && args.arguments.is_empty() {
+        test_steps(&root, &mut steps);
+    } else {
+        on_cluster(&root, &mut steps, |steps, url, _| {
+            steps.run("tests", || steps::cargo_test(cargo_test(&root, url).args(selection(args))));
+        });
+    }
+    steps.finish()
+}
+
+pub(crate) fn ci() -> Result<()> {
+    let root = workspace::root()?;
+    let mut steps = Steps::default();
+    steps.run("fmt", || steps::check(cargo(&root).args(["fmt", "--all", "--check"])));
+    steps.run("tidy", || tidy::check_repository(&root).map(|()| Counts::default()));
+    steps.run("arch", || arch::check_repository(&root).map(|()| Counts::default()));
+    steps.run("clippy", || {
+        steps::check(cargo(&root).args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+    });
+    test_steps(&root, &mut steps);
+    steps.finish()
+}
+
+/// Every step of `test`, in order. A new kind of test (a feature that replaces threads, a simulation, a chaos run)
+/// gets its step here.
+fn test_steps(root: &Path, steps: &mut Steps) {
+    on_cluster(root, steps, |steps, url, cluster| {
+        steps.run("tests", || {
+            steps::cargo_test(cargo_test(root, url).args(["--workspace", "--all-targets", "--no-fail-fast"]))
+        });
+        // The programs that must not compile (a gateway call inside a transaction ...) are doc tests.
+        steps.run("doc tests", || {
+            steps::cargo_test(cargo_test(root, url).args(["--workspace", "--doc", "--no-fail-fast"]))
+        });
+        steps.run("db check", || db::check(root, cluster.cluster()).map(|()| Counts::default()));
+    });
+}
+
+/// Runs steps that need the test cluster; it is stopped afterwards, whatever happened in them.
+fn on_cluster(root: &Path, steps: &mut Steps, work: impl FnOnce(&mut Steps, &str, &Running)) {
+    let mut started = None;
+    steps.run("test cluster", || {
+        let running = Running::scratch(root, "test")?;
+        let url = running.cluster().url("postgres").context("the test cluster went away")?;
+        println!("{DATABASE_VARIABLE}={url}");
+        started = Some((running, url));
+        Ok(Counts::default())
+    });
+    if let Some((running, url)) = started {
+        work(steps, &url, &running);
+    }
+}
+
+fn cargo(root: &Path) -> Command {
+    let mut command = workspace::cargo();
+    command.current_dir(root);
+    command
+}
+
+fn cargo_test(root: &Path, url: &str) -> Command {
+    let mut command = cargo(root);
+    command.env(DATABASE_VARIABLE, url).arg("test");
+    command
+}
+
+fn selection(args: &Args) -> Vec<String> {
+    let mut arguments = Vec::new();
+    if args.package.is_empty() {
+        arguments.push("--workspace".to_owned());
+    }
+    for package in &args.package {
+        arguments.extend(["--package".to_owned(), package.clone()]);
+    }
+    arguments.extend(args.arguments.iter().cloned());
+    arguments
+}
