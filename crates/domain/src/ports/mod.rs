@@ -1,0 +1,34 @@
+//! The ports: what the use-cases need from the world, without a word about who gives it.
+//!
+//! All traits are object-safe and take `&self`; with feature `mock` each has a mockall mock beside it.
+
+mod entropy;
+mod gateway;
+mod queries;
+mod records;
+mod store;
+
+pub use entropy::Entropy;
+pub use gateway::{
+    ChargeOutcome, ChargeRequest, FailureCause, GatewayAnswer, GatewayUnreachable, Lookup, PaymentGateway,
+    TransactionSummary,
+};
+pub use queries::{
+    AdminPaymentFilter, DiscrepancyView, IssuedCouponView, OrderCursor, OrderView, PaymentEventView,
+    PaymentStatistics, PaymentView, ProductView, Queries,
+};
+pub use records::{
+    Cause, Claim, ClaimKind, ClaimOptions, CouponHolding, DiscrepancyStatus, IdempotencyClaim,
+    IdempotencyKey, IdempotencyRecord, NewDiscrepancy, NewOrderIds, NewPayment, NextCheck, PaymentEvent,
+    PaymentRecord, PointEntry, PointEntryKind, ProductForSale, StockEntry, StockEntryKind, StoredAnswer,
+    StoredCard, Versioned,
+};
+pub use store::{CommitError, Store, StoreError, StoreTx};
+
+#[cfg(feature = "mock")]
+pub use self::{
+    entropy::MockEntropy,
+    gateway::MockPaymentGateway,
+    queries::MockQueries,
+    store::{MockStore, MockStoreTx},
+};
