@@ -1,1 +1,3 @@
 //! adapters-pg
+
+pub mod breaker;
