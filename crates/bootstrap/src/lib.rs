@@ -1,1 +1,7 @@
-//! bootstrap
+//! What the programs share before their own work begins: settings, command line, logging and metrics, shutdown,
+//! randomness.
+//!
+//! Deliberately absent: anything of HTTP servers (the programs' own), and any decision about payments.
+
+pub mod entropy;
+pub mod settings;
