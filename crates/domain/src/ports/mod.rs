@@ -19,9 +19,9 @@ pub use queries::{
 };
 pub use records::{
     Cause, Claim, ClaimKind, ClaimOptions, CouponHolding, DiscrepancyStatus, IdempotencyClaim,
-    IdempotencyKey, IdempotencyRecord, NewDiscrepancy, NewOrderIds, NewPayment, NextCheck, PaymentEvent,
-    PaymentRecord, PointEntry, PointEntryKind, ProductForSale, StockEntry, StockEntryKind, StoredAnswer,
-    StoredCard, Versioned,
+    IdempotencyKey, IdempotencyRecord, NewDiscrepancy, NewOrderIds, NewPayment, NextCheck, NextDue,
+    PaymentEvent, PaymentRecord, PointEntry, PointEntryKind, ProductForSale, StockEntry, StockEntryKind,
+    StoredAnswer, StoredCard, Versioned,
 };
 pub use store::{CommitError, Store, StoreError, StoreTx};
 

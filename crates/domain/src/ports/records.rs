@@ -250,6 +250,9 @@ pub struct ClaimOptions {
     pub min_age: Duration,
     /// Nobody else gets them for so long.
     pub lease: Duration,
+    /// Only those that were due at this moment; `None`: now. A turn passes its beginning, so that it examines no
+    /// payment twice however soon that is due again.
+    pub due_by: Option<Timestamp>,
 }
 
 /// The right to examine a payment, until its lease ends. It holds no lock and no transaction.
@@ -275,11 +278,22 @@ pub struct Claim {
     pub watch_step: u32,
 }
 
+/// When a payment is looked at next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NextDue {
+    /// After so long.
+    In(Duration),
+    /// Never, unless a callback or a person wakes it.
+    Never,
+    /// As it stands: somebody else ended the payment meanwhile and has decided that.
+    Keep,
+}
+
 /// What is kept of a finished examination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NextCheck {
-    /// Look again after so long; `None`: never, unless a callback wakes it.
-    pub due_in: Option<Duration>,
+    /// When to look again.
+    pub due: NextDue,
     /// As in [`Claim`].
     pub transaction_seen: bool,
     /// As in [`Claim`].

@@ -70,7 +70,7 @@ pub trait Store: Send + Sync {
 ///
 /// Once a method failed, the transaction is poisoned: commit refuses. Methods take `&self`, so that independent ones
 /// can travel together (`try_join!`); do not derive a lock order from that. Rows are locked in one global order,
-/// placing and compensating alike: payment, products ascending, coupon, points, order.
+/// placing and compensating alike: payment, order, products ascending, points. (Coupons are not locked but versioned.)
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait StoreTx: Send + Sync {
@@ -189,7 +189,7 @@ pub trait StoreTx: Send + Sync {
     /// Writes down what a callback named and makes the payment due now. The same hint twice makes one row.
     async fn record_callback(&self, payment_id: PaymentId, key: &GatewayKey) -> Result<(), StoreError>;
 
-    /// Makes a payment due now, without a hint.
+    /// Makes a payment due now, without a hint, whatever its status; one that was parked is examined again.
     async fn wake(&self, payment_id: PaymentId) -> Result<(), StoreError>;
 
     // ---- examining
@@ -207,7 +207,8 @@ pub trait StoreTx: Send + Sync {
     ) -> Result<Option<Claim>, StoreError>;
 
     /// Ends a claim and says when to look again; the hints it bore count as looked up if `hints_done`. A callback that
-    /// came meanwhile makes the payment due at once instead. False when the lease was lost: then nothing changes.
+    /// came since the claim (a later `record_callback` or `wake`) makes the payment due at once instead. False when the
+    /// lease was lost (another claim was made since): then nothing changes.
     async fn finish_claim(
         &self,
         claim: &Claim,
