@@ -88,6 +88,8 @@ pub struct Subject {
     pub not_found_count: u32,
     /// Keys among the findings that other payments own.
     pub keys_owned_elsewhere: BTreeSet<GatewayKey>,
+    /// This is the last look of the watch list.
+    pub last_look: bool,
 }
 
 /// The numbers of the rules (spec 03, `reconciler.*`).
@@ -397,6 +399,13 @@ fn ended(subject: &Subject, sorted: &Sorted<'_>) -> Decision {
                 "the gateway now calls the transaction of a paid order FAILED".to_owned(),
             ));
         }
+    }
+    if subject.last_look {
+        let undecided = sorted.own.iter().filter(|t| t.status == TransactionStatus::Pending);
+        discrepancies.extend(undecided.map(|t| {
+            let evidence = "still undecided at the gateway at the last look of the watch list".to_owned();
+            charge(DiscrepancyKind::NeverSettled, t, evidence)
+        }));
     }
     Decision { verdict: Verdict::Ended, discrepancies, watch: Watch::No }
 }

@@ -264,6 +264,8 @@ pub struct Claim {
     pub record: PaymentRecord,
     /// When, by the database's clock.
     pub claimed_at: Timestamp,
+    /// Its time had come; false: only a callback or a person woke it before that.
+    pub scheduled: bool,
     /// Keys that callbacks named and nobody has looked up yet.
     pub hints: Vec<GatewayKey>,
     /// The gateway once showed a transaction for it.
@@ -285,7 +287,7 @@ pub enum NextDue {
     In(Duration),
     /// Never, unless a callback or a person wakes it.
     Never,
-    /// As it stands: somebody else ended the payment meanwhile and has decided that.
+    /// As it stands: this was an extra look, or somebody else ended the payment meanwhile and has decided that.
     Keep,
 }
 

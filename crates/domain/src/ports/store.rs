@@ -186,10 +186,12 @@ pub trait StoreTx: Send + Sync {
     /// The payment whose callback token has this hash.
     async fn find_payment_by_token_hash(&self, hash: &[u8; 32]) -> Result<Option<PaymentId>, StoreError>;
 
-    /// Writes down what a callback named and makes the payment due now. The same hint twice makes one row.
+    /// Writes down what a callback named and wakes the payment. The same hint twice makes one row (to be looked up
+    /// again).
     async fn record_callback(&self, payment_id: PaymentId, key: &GatewayKey) -> Result<(), StoreError>;
 
-    /// Makes a payment due now, without a hint, whatever its status; one that was parked is examined again.
+    /// Makes a payment due at once, whatever its status, until its next claim; the time that is set for it stays
+    /// ([`Claim::scheduled`]). One that was parked is examined again.
     async fn wake(&self, payment_id: PaymentId) -> Result<(), StoreError>;
 
     // ---- examining
@@ -206,9 +208,9 @@ pub trait StoreTx: Send + Sync {
         min_interval: Duration,
     ) -> Result<Option<Claim>, StoreError>;
 
-    /// Ends a claim and says when to look again; the hints it bore count as looked up if `hints_done`. A callback that
-    /// came since the claim (a later `record_callback` or `wake`) makes the payment due at once instead. False when the
-    /// lease was lost (another claim was made since): then nothing changes.
+    /// Ends a claim and says when to look again; the hints it bore count as looked up if `hints_done`. A payment that was
+    /// woken since the claim stays due at once. False when the lease was lost (another claim was made since): then
+    /// nothing changes.
     async fn finish_claim(
         &self,
         claim: &Claim,
