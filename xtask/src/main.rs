@@ -18,7 +18,9 @@ use clap::{Parser, Subcommand};
 
 mod cluster;
 mod commands;
+mod http;
 mod process;
+mod running;
 mod steps;
 mod workspace;
 
@@ -31,6 +33,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run the whole system on this machine: PostgreSQL, simulated gateway, app-server, reconciler
+    Up(commands::up::Args),
+    /// Place orders of every kind with the running system and follow each to its end
+    Demo(commands::demo::Args),
     /// Run every test on a private PostgreSQL cluster that is started for it and stopped after it
     Test(commands::test::Args),
     /// Run the checks (fmt, tidy, arch, clippy) and then every test: what continuous integration runs
@@ -52,6 +58,8 @@ fn main() -> ExitCode {
     let run = || {
         process::catch_interrupts()?;
         match cli.command {
+            Command::Up(args) => commands::up::run(&args),
+            Command::Demo(args) => commands::demo::run(&args),
             Command::Test(args) => commands::test::run(&args),
             Command::Ci => commands::test::ci(),
             Command::Db(command) => commands::db::run(&command),

@@ -32,6 +32,7 @@ pub(crate) fn cargo() -> Command {
 pub(crate) struct Metadata {
     pub(crate) packages: Vec<Package>,
     pub(crate) workspace_members: Vec<String>,
+    pub(crate) target_directory: PathBuf,
     pub(crate) resolve: Option<Resolve>,
 }
 

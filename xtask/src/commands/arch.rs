@@ -300,7 +300,7 @@ mod tests {
     fn only_what_the_programs_are_built_from_counts() {
         let text = r#"{
           "packages": [{"id": "d 1", "name": "domain"}, {"id": "t 1", "name": "tokio"}, {"id": "s 1", "name": "serde"}],
-          "workspace_members": ["d 1"],
+          "workspace_members": ["d 1"], "target_directory": "t",
           "resolve": {"nodes": [
             {"id": "d 1", "deps": [
               {"pkg": "t 1", "dep_kinds": [{"kind": "dev"}, {"kind": "build"}]},

@@ -4,5 +4,7 @@
 pub(crate) mod arch;
 pub(crate) mod bench;
 pub(crate) mod db;
+pub(crate) mod demo;
 pub(crate) mod test;
 pub(crate) mod tidy;
+pub(crate) mod up;
