@@ -37,6 +37,8 @@ enum Command {
     Up(commands::up::Args),
     /// Place orders of every kind with the running system and follow each to its end
     Demo(commands::demo::Args),
+    /// Check the invariants in the database, and our books against the simulated gateway's
+    Audit(commands::audit::Args),
     /// Run every test on a private PostgreSQL cluster that is started for it and stopped after it
     Test(commands::test::Args),
     /// Run the checks (fmt, tidy, arch, clippy) and then every test: what continuous integration runs
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         process::catch_interrupts()?;
         match cli.command {
             Command::Up(args) => commands::up::run(&args),
+            Command::Audit(args) => commands::audit::run(&args),
             Command::Demo(args) => commands::demo::run(&args),
             Command::Test(args) => commands::test::run(&args),
             Command::Ci => commands::test::ci(),

@@ -17,6 +17,8 @@ pub(crate) struct System {
     /// Operations port of the reconciler.
     pub(crate) reconciler: String,
     pub(crate) database: String,
+    /// When the simulator was started, by the database's clock (RFC 3339): its ledger begins there.
+    pub(crate) simulator_since: String,
     /// Program and process id of all that was started.
     pub(crate) processes: Vec<(String, u32)>,
 }

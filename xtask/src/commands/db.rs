@@ -94,9 +94,9 @@ fn migrate(root: &Path, url: &str) -> Result<()> {
 }
 
 /// One migration's folder, as diesel names it: `<time>_<name>/{up,down}.sql`.
-struct Migration {
+pub(crate) struct Migration {
     name: String,
-    up: String,
+    pub(crate) up: String,
     down: String,
 }
 
@@ -147,7 +147,7 @@ pub(crate) fn check(root: &Path, cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-fn read_migrations(folder: &Path) -> Result<Vec<Migration>> {
+pub(crate) fn read_migrations(folder: &Path) -> Result<Vec<Migration>> {
     let entries =
         std::fs::read_dir(folder).with_context(|| format!("could not read {}", folder.display()))?;
     let mut folders: Vec<PathBuf> =

@@ -2,6 +2,7 @@
 //! run it, its step in `test`.
 
 pub(crate) mod arch;
+pub(crate) mod audit;
 pub(crate) mod bench;
 pub(crate) mod db;
 pub(crate) mod demo;

@@ -93,6 +93,10 @@ fn serve(
         simulator: format!("http://127.0.0.1:{}", ports.simulator),
         reconciler: format!("http://127.0.0.1:{}", ports.reconciler),
         database: database.url(DATABASE).context("the cluster doesn't run")?,
+        simulator_since: database
+            .connect(DATABASE)?
+            .query_one("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')", &[])?
+            .try_get(0)?,
         processes: Vec::new(),
     };
     let settings = settings(root, ports, &system)?;
