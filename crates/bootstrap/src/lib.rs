@@ -3,5 +3,11 @@
 //!
 //! Deliberately absent: anything of HTTP servers (the programs' own), and any decision about payments.
 
+pub mod cli;
 pub mod entropy;
 pub mod settings;
+pub mod shutdown;
+mod start;
+pub mod telemetry;
+
+pub use start::{Started, start};

@@ -22,6 +22,7 @@ use std::fmt;
 use std::num::NonZero;
 use std::path::Path;
 
+use domain::ports::Entropy as _;
 use secrecy::SecretString;
 
 pub use error::{Problem, SettingsError, Source};
@@ -37,6 +38,7 @@ pub use types::{
     AuthMode, BaseUrl, CronExpression, DatabaseUrl, JwtAlgorithm, Locale, LogFormat, Origin, WindowType,
 };
 
+use crate::entropy::OsEntropy;
 use reader::{Outcome, Reader};
 
 /// Settings that passed every check, and what an operator should know of them.
@@ -114,7 +116,5 @@ fn read(file: BTreeMap<String, toml::Value>, environment: Environment) -> (Setti
 
 /// 32 random bytes in hexadecimal.
 fn random_secret() -> SecretString {
-    let mut bytes = [0_u8; 32];
-    crate::entropy::fill(&mut bytes);
-    SecretString::from(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    SecretString::from(OsEntropy.token().iter().map(|byte| format!("{byte:02x}")).collect::<String>())
 }

@@ -10,10 +10,8 @@ struct File(PathBuf);
 
 impl File {
     fn with(text: impl AsRef<[u8]>) -> Self {
-        let mut name = [0_u8; 8];
-        crate::entropy::fill(&mut name);
-        let path =
-            std::env::temp_dir().join(format!("holdfast-settings-{:016x}.toml", u64::from_ne_bytes(name)));
+        let name: String = OsEntropy.token().iter().map(|byte| format!("{byte:02x}")).collect();
+        let path = std::env::temp_dir().join(format!("holdfast-settings-{name}.toml"));
         std::fs::write(&path, text).unwrap();
         Self(path)
     }
