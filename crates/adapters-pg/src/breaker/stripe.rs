@@ -6,7 +6,7 @@
 //! snapshot, a command) takes the lock, closes all stripes, hands their counts to the machine, does its work, and opens
 //! them again. The result is the same as if every success had taken the lock.
 //!
-//! A stripe is one word, `generation << 24 | successes not handed in yet`; 0 means closed. A success is counted by
+//! A stripe is one word, `generation << 16 | successes not handed in yet`; 0 means closed. A success is counted by
 //! compare-and-swap on that word and only if the generation in it is the ticket's own, so a result that comes late can't
 //! slip into a newer window. The same word is the gate: a stripe that is open says that the breaker is CLOSED.
 
@@ -24,7 +24,7 @@ use super::{
 /// Power of two. More stripes keep more threads apart, and make a failure dearer: it visits them all.
 pub(super) const STRIPES: usize = if cfg!(feature = "loom") { 2 } else { 8 };
 
-const COUNT_BITS: u32 = 24;
+const COUNT_BITS: u32 = 16;
 const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
 
 pub(super) type Observer = dyn Fn(&Transition) + Send + Sync;
@@ -156,7 +156,7 @@ impl Stripe {
 
     /// Opens the stripe, which is closed, for a generation. Only with the machine locked.
     fn open(&self, generation: u64) {
-        // 40 bits of generation: at one change of state per second they last 34,000 years.
+        // 48 bits of generation: at one change of state per millisecond they last 8,900 years.
         self.word.store(generation << COUNT_BITS, Ordering::Release);
     }
 }

@@ -1,5 +1,13 @@
 //! The breaker held against the recorded cases, against an independent model, and against many threads.
 
+#[cfg(feature = "loom")]
+mod interleavings;
+#[cfg(not(feature = "loom"))]
+mod model;
+#[cfg(not(feature = "loom"))]
+mod rules;
+#[cfg(not(feature = "loom"))]
+mod threads;
 #[cfg(not(feature = "loom"))]
 mod vectors;
 
