@@ -1,0 +1,237 @@
+//! The admin calls: settings, books, outage, and what a person does to a gateway. All in the same envelope.
+
+use actix_web::http::StatusCode;
+use actix_web::web::{self, Bytes, Data, Path, Query, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse, Resource};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::gateway_api::{readable_body, wrong_method};
+use super::{Shared, reply};
+use crate::engine::{LONGEST_SCRIPT, LookupFate, Refusal, RequestFate, Totals};
+use crate::knobs::{KnobError, Knobs};
+
+/// At most so many ledger rows in one answer.
+const LARGEST_PAGE: usize = 100_000;
+
+type Body = Result<Bytes, actix_web::Error>;
+
+pub(super) fn routes(config: &mut ServiceConfig) {
+    let resource = |path: &str| -> Resource { web::resource(path).default_service(web::to(wrong_method)) };
+    config
+        .service(
+            resource("/admin/config")
+                .route(web::get().to(show_config))
+                .route(web::put().to(replace_config))
+                .route(web::patch().to(change_config)),
+        )
+        .service(resource("/admin/ledger").route(web::get().to(ledger)))
+        .service(resource("/admin/requests").route(web::get().to(requests)))
+        .service(resource("/admin/outage").route(web::post().to(outage)))
+        .service(resource("/admin/script").route(web::post().to(script)))
+        .service(resource("/admin/reset").route(web::post().to(reset)))
+        .service(resource("/admin/wipe").route(web::post().to(wipe)))
+        .service(resource("/admin/restart").route(web::post().to(restart)))
+        .service(resource("/admin/transactions/{transaction_key}/settle").route(web::post().to(settle)));
+}
+
+async fn show_config(shared: Data<Shared>) -> HttpResponse {
+    let knobs = shared.engine().knobs().clone();
+    reply::success(knobs)
+}
+
+async fn change_config(request: HttpRequest, body: Body, shared: Data<Shared>) -> HttpResponse {
+    match read::<Value>(&request, body) {
+        Ok(change) => configured(shared.patch(&change)),
+        Err(refused) => reply::refusal(refused),
+    }
+}
+
+/// What is not mentioned comes back to its default.
+async fn replace_config(request: HttpRequest, body: Body, shared: Data<Shared>) -> HttpResponse {
+    match read::<Value>(&request, body) {
+        Ok(change) => configured(shared.patch_over(&Knobs::default(), &change)),
+        Err(refused) => reply::refusal(refused),
+    }
+}
+
+fn configured(result: Result<Knobs, KnobError>) -> HttpResponse {
+    match result {
+        Ok(knobs) => {
+            tracing::info!("configuration changed");
+            reply::success(knobs)
+        }
+        Err(error) => bad_request(error.to_string()),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Selection {
+    order_id: Option<String>,
+    merchant: Option<String>,
+    /// Only entries with a greater id.
+    after: Option<u64>,
+    limit: Option<usize>,
+}
+
+async fn ledger(request: HttpRequest, shared: Data<Shared>) -> HttpResponse {
+    let selection = match Query::<Selection>::from_query(request.query_string()) {
+        Ok(selection) => selection.into_inner(),
+        Err(error) => return bad_request(error.to_string()),
+    };
+    let limit = selection.limit.unwrap_or(LARGEST_PAGE);
+    if limit == 0 || limit > LARGEST_PAGE {
+        return bad_request(format!("limit: must be from 1 to {LARGEST_PAGE}"));
+    }
+    let mut entries = shared.with_engine(|engine, now| engine.ledger(now));
+    entries.retain(|entry| {
+        selection.order_id.as_ref().is_none_or(|order_id| *order_id == entry.order_id)
+            && selection.merchant.as_ref().is_none_or(|merchant| *merchant == entry.merchant)
+            && selection.after.is_none_or(|after| entry.id > after)
+    });
+    let totals = Totals::of(&entries);
+    entries.truncate(limit);
+    reply::success(json!({ "transactions": entries, "totals": totals }))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct OfOrder {
+    order_id: Option<String>,
+}
+
+async fn requests(request: HttpRequest, shared: Data<Shared>) -> HttpResponse {
+    let of_order = match Query::<OfOrder>::from_query(request.query_string()) {
+        Ok(query) => query.into_inner().order_id,
+        Err(error) => return bad_request(error.to_string()),
+    };
+    let log = shared.engine().log().clone();
+    let orders: Vec<Value> = log
+        .posts()
+        .iter()
+        .filter(|(order_id, _)| of_order.as_ref().is_none_or(|wanted| wanted == *order_id))
+        .map(|(order_id, posts)| json!({ "orderId": order_id, "count": posts.len(), "posts": posts }))
+        .collect();
+    reply::success(json!({ "counts": log.counts(), "orders": orders }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OutageSwitch {
+    on: bool,
+    mode: Option<String>,
+}
+
+async fn outage(request: HttpRequest, body: Body, shared: Data<Shared>) -> HttpResponse {
+    let switch: OutageSwitch = match read(&request, body) {
+        Ok(switch) => switch,
+        Err(refused) => return reply::refusal(refused),
+    };
+    let mode = match (switch.on, switch.mode) {
+        (false, _) => "off".to_owned(),
+        (true, None) => "close".to_owned(),
+        (true, Some(mode)) if mode == "off" => {
+            return bad_request("mode: an outage that is on cannot be off");
+        }
+        (true, Some(mode)) => mode,
+    };
+    match shared.patch(&json!({ "outage": mode })) {
+        Ok(knobs) => {
+            tracing::warn!(outage = mode, "outage switched");
+            reply::success(json!({ "outage": knobs.outage }))
+        }
+        Err(error) => bad_request(format!("mode: {}", error.problem)),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Script {
+    #[serde(default)]
+    requests: Vec<String>,
+    #[serde(default)]
+    lookups: Vec<String>,
+}
+
+async fn script(request: HttpRequest, body: Body, shared: Data<Shared>) -> HttpResponse {
+    let script: Script = match read(&request, body) {
+        Ok(script) => script,
+        Err(refused) => return reply::refusal(refused),
+    };
+    if script.requests.len().max(script.lookups.len()) > LONGEST_SCRIPT {
+        return bad_request(format!("requests, lookups: at most {LONGEST_SCRIPT} each"));
+    }
+    let requests = named("requests", &script.requests, RequestFate::named);
+    let lookups = named("lookups", &script.lookups, LookupFate::named);
+    match (requests, lookups) {
+        (Ok(requests), Ok(lookups)) => {
+            let mut engine = shared.engine();
+            engine.script_requests(requests);
+            engine.script_lookups(lookups);
+            reply::success(json!({ "requests": script.requests.len(), "lookups": script.lookups.len() }))
+        }
+        (Err(problem), _) | (_, Err(problem)) => bad_request(problem),
+    }
+}
+
+fn named<F>(key: &str, names: &[String], find: fn(&str) -> Option<F>) -> Result<Vec<F>, String> {
+    names.iter().map(|name| find(name).ok_or_else(|| format!("{key}: there is no fate {name:?}"))).collect()
+}
+
+async fn reset(shared: Data<Shared>) -> HttpResponse {
+    match shared.reset() {
+        Ok(()) => {
+            tracing::warn!("reset to the state at start");
+            reply::success(json!({}))
+        }
+        Err(error) => bad_request(error.to_string()),
+    }
+}
+
+async fn wipe(shared: Data<Shared>) -> HttpResponse {
+    let wiped = shared.with_engine(crate::engine::Engine::wipe);
+    tracing::warn!(wiped, "all transactions forgotten");
+    reply::success(json!({ "wiped": wiped }))
+}
+
+async fn restart(shared: Data<Shared>) -> HttpResponse {
+    let stuck = shared.with_engine(crate::engine::Engine::restart);
+    tracing::warn!(stuck, "restarted: what was undecided stays so");
+    reply::success(json!({ "stuck": stuck }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Verdict {
+    status: Decided,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+enum Decided {
+    Success,
+    Failed,
+}
+
+async fn settle(request: HttpRequest, key: Path<String>, body: Body, shared: Data<Shared>) -> HttpResponse {
+    let verdict: Verdict = match read(&request, body) {
+        Ok(verdict) => verdict,
+        Err(refused) => return reply::refusal(refused),
+    };
+    let succeed = matches!(verdict.status, Decided::Success);
+    match shared.with_engine(|engine, now| engine.settle(now, &key, succeed)) {
+        Ok(entry) => reply::success(entry),
+        Err(refusal) => reply::refusal(refusal),
+    }
+}
+
+fn read<T: DeserializeOwned>(request: &HttpRequest, body: Body) -> Result<T, Refusal> {
+    let body = readable_body(request, body)?;
+    serde_json::from_slice(&body).map_err(|error| Refusal::bad_request(format!("(body): {error}")))
+}
+
+fn bad_request(message: impl Into<String>) -> HttpResponse {
+    reply::failure(StatusCode::BAD_REQUEST, message)
+}
