@@ -26,7 +26,7 @@ const PREFIX: &str = "PG_SIMULATOR__";
 const SHARED_LOG_FORMAT: &str = "HOLDFAST__LOG__FORMAT";
 
 /// What is logged when `RUST_LOG` says nothing. actix-http logs every connection that is cut on purpose as an error.
-const DEFAULT_LOG_FILTER: &str = "info,actix_http=off";
+const DEFAULT_LOG_FILTER: &str = "info,actix_http=off,actix_server=warn";
 
 /// A payment gateway for development and tests, with a ledger and every kind of misbehaviour.
 #[derive(Debug, Default, Parser)]

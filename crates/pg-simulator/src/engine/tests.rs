@@ -607,9 +607,9 @@ proptest! {
             let mut engine = engine(json!({ "seed": seed }));
             for order in 0..20 {
                 let now = NOON + seconds(order);
-                let _ = engine.request(now, MERCHANT, &payment("order-1"));
+                drop(engine.request(now, MERCHANT, &payment("order-1")));
                 for _ in 0..polls {
-                    let _ = engine.order(now, MERCHANT, Some("order-1"));
+                    drop(engine.order(now, MERCHANT, Some("order-1")));
                 }
             }
             engine.ledger(NOON + seconds(100))
@@ -620,7 +620,7 @@ proptest! {
     #[test]
     fn no_body_makes_it_panic_or_repeat_the_card_number(body in proptest::collection::vec(any::<u8>(), 0..200), text in "\\PC*") {
         let mut engine = obedient();
-        let _ = engine.request_json(NOON, MERCHANT, &body);
+        drop(engine.request_json(NOON, MERCHANT, &body));
         let json = json!({ "orderId": text, "cardType": text, "cardNo": "4321-5678-9814-1451", "amount": 1, "callbackUrl": text });
         let plan = engine.request_json(NOON, MERCHANT, json.to_string().as_bytes());
         let refusal = refusal(plan);
