@@ -46,9 +46,15 @@ pub(super) fn problems(settings: &Settings) -> Vec<Problem> {
         ("orders.conflict_wait_min", settings.orders.conflict_wait_min),
         ("orders.conflict_wait_max", settings.orders.conflict_wait_max),
     );
-    checker.ordered(
-        ("pg.deadline", settings.pg.deadline),
-        ("orders.response_deadline", settings.orders.response_deadline),
+    let recorded = settings.pg.deadline + settings.orders.record_patience;
+    let response = settings.orders.response_deadline;
+    checker.require(
+        recorded <= response,
+        &["orders.response_deadline", "pg.deadline", "orders.record_patience"],
+        || {
+            let (recorded, response) = (recorded.show(), response.show());
+            format!("the gateway step and storing its outcome take up to {recorded}, more than the {response} promised")
+        },
     );
     database(&mut checker, &settings.database);
     gateway(&mut checker, &settings.pg);
@@ -126,9 +132,24 @@ fn gateway(checker: &mut Checker, pg: &GatewaySettings) {
             (&key("circuit.wait_duration_in_open_state"), circuit.wait_duration_in_open_state),
             (&key("circuit.max_wait_duration_in_open_state"), circuit.max_wait_duration_in_open_state),
         );
+        let half_open = circuit.max_wait_duration_in_half_open_state;
+        checker.require(
+            half_open.is_zero() || half_open > pg.deadline,
+            &[&key("circuit.max_wait_duration_in_half_open_state"), "pg.deadline"],
+            || {
+                let (half_open, deadline) = (half_open.show(), pg.deadline.show());
+                format!("{half_open} must be longer than a probe may take ({deadline}), or 0s for no limit")
+            },
+        );
+        let is_time = circuit.sliding_window_type == WindowType::Time;
+        checker.require(
+            !is_time || circuit.sliding_window_size <= 3600,
+            &[&key("circuit.sliding_window_size")],
+            || format!("{} seconds are more than 3600", circuit.sliding_window_size),
+        );
         let (minimum, size) = (circuit.minimum_number_of_calls, circuit.sliding_window_size);
         checker.require(
-            circuit.sliding_window_type == WindowType::Time || minimum <= size,
+            is_time || minimum <= size,
             &[&key("circuit.minimum_number_of_calls"), &key("circuit.sliding_window_size")],
             || format!("at least {minimum} results are needed, but the window holds only {size} calls"),
         );
@@ -139,10 +160,6 @@ fn reconciler(checker: &mut Checker, reconciler: &ReconcilerSettings, query: &Ga
     checker.ordered(
         ("reconciler.min_age", reconciler.min_age),
         ("reconciler.force_fail_after", reconciler.force_fail_after),
-    );
-    checker.ordered(
-        ("reconciler.backoff_initial", reconciler.backoff_initial),
-        ("reconciler.backoff_max", reconciler.backoff_max),
     );
     checker.require(reconciler.watch_after.is_sorted(), &["reconciler.watch_after"], || {
         "the times must not decrease, since each counts from the payment's failure".to_owned()

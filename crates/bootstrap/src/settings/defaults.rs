@@ -92,9 +92,10 @@ fn orders() -> OrderSettings {
         // Twice the calls that may be under way: the other half is in its database transactions.
         max_in_flight: 512,
         response_deadline: secs(5),
-        conflict_retries: 1,
         conflict_wait_min: ms(100),
         conflict_wait_max: ms(500),
+        // With pg.deadline it stays below the response deadline.
+        record_patience: ms(400),
         deadlock_retries: 3,
     }
 }
@@ -170,14 +171,13 @@ const fn circuit() -> CircuitSettings {
         slow_call_rate_threshold: 50,
         slow_call_duration: ms(400),
         wait_duration_in_open_state: secs(5),
-        // No growth by default: three probes every five seconds cost a dead gateway nothing, and a longer wait only
-        // keeps buyers out after it is back.
-        open_wait_multiplier: 1.0,
-        max_wait_duration_in_open_state: secs(60),
+        // Little growth: probes cost a dead gateway next to nothing, and a long wait keeps buyers out after it is back.
+        open_wait_multiplier: 1.5,
+        max_wait_duration_in_open_state: secs(10),
         open_wait_jitter_percent: 20,
         permitted_calls_in_half_open: 3,
-        // Several times what three probes can take one after the other.
-        max_wait_duration_in_half_open_state: secs(30),
+        // Twice what a probe may take.
+        max_wait_duration_in_half_open_state: secs(10),
     }
 }
 
@@ -189,21 +189,18 @@ fn reconciler() -> ReconcilerSettings {
         concurrency: 16,
         // A turn ends before the next one begins.
         turn_timeout: secs(50),
-        queries_per_second: 100,
         // Many times the longest examination (look-ups with their retries, one transaction).
         lease: secs(60),
         min_age: secs(60),
         force_fail_after: secs(5 * 60),
         not_found_confirmations: 2,
-        not_found_interval: secs(30),
         not_found_grace: secs(60),
         watch_after: vec![secs(60), secs(5 * 60), secs(30 * 60), secs(2 * 3600), secs(24 * 3600)],
-        backoff_initial: secs(10),
-        // Two turns: a gateway that is back settles what waited for it within the progress promise (I9).
-        backoff_max: secs(2 * 60),
-        park_after_failures: 10,
-        interlock_keyed_not_found: 3,
+        // With a turn each minute this stays within the progress promise (I9: 5 min and two intervals).
+        backoff_max: secs(5 * 60),
+        // A payment that fails so often has been failing for more than an hour.
+        park_after_failures: 20,
+        interlock_lost_keys: 3,
         interlock_not_found_percent: 20,
-        interlock_min_payments: 10,
     }
 }

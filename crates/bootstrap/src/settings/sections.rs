@@ -204,12 +204,12 @@ section! {
             max_in_flight: usize => between(1, 100_000),
             /// After this long the buyer is told that the payment is being confirmed; the order's flow goes on.
             response_deadline: Duration => between(ms(100), secs(60)),
-            /// Further tries of the placing transaction after a lost optimistic race.
-            conflict_retries: u32 => between(0, 10),
-            /// Shortest random wait before such a try.
+            /// The placing transaction is tried once more after a lost optimistic race; shortest random wait before that.
             conflict_wait_min: Duration => between(ms(0), secs(5)),
-            /// Longest random wait before such a try.
+            /// Longest such wait.
             conflict_wait_max: Duration => between(ms(0), secs(5)),
+            /// After `pg.deadline`, storing what came of the gateway call is tried for so long before it is the reconciler's.
+            record_patience: Duration => between(ms(0), secs(60)),
             /// Further tries of a transaction after a deadlock or serialization failure.
             deadlock_retries: u32 => between(0, 10),
         }
@@ -368,7 +368,7 @@ section! {
             /// Longest wait, before jitter.
             max_interval: Duration => between(ms(1), secs(30)),
             /// Jitter: the wait is shortened by a random share of up to so many percent.
-            jitter_percent: u32 => between(0, 100),
+            jitter_percent: u8 => between(0, 100),
         }
     }
 }
@@ -379,14 +379,14 @@ section! {
         keys {
             /// `count`: the window holds the last N calls; `time`: the calls of the last N seconds.
             sliding_window_type: WindowType => any(),
-            /// N: calls, or seconds.
-            sliding_window_size: u32 => between(1, 100_000),
+            /// N: calls, or seconds (3600 at most).
+            sliding_window_size: u32 => between(1, 65_536),
             /// No rate is known, and the circuit does not open, before so many results.
-            minimum_number_of_calls: u32 => between(1, 100_000),
+            minimum_number_of_calls: u32 => between(1, 65_536),
             /// The circuit opens when at least so many percent of the calls failed.
-            failure_rate_threshold: u32 => between(1, 100),
+            failure_rate_threshold: u8 => between(1, 100),
             /// The circuit opens when at least so many percent of the calls were slow.
-            slow_call_rate_threshold: u32 => between(1, 100),
+            slow_call_rate_threshold: u8 => between(1, 100),
             /// A call is slow when one attempt took longer.
             slow_call_duration: Duration => between(ms(1), secs(60)),
             /// How long an open circuit lets nothing through.
@@ -395,8 +395,9 @@ section! {
             open_wait_multiplier: f64 => between(1.0, 10.0),
             /// Longest such wait, before jitter.
             max_wait_duration_in_open_state: Duration => between(ms(10), secs(3600)),
-            /// The wait is lengthened by a random share of up to so many percent, so that servers don't probe together.
-            open_wait_jitter_percent: u32 => between(0, 100),
+            /// The wait is lengthened by a random share of up to so many percent (at least half of it), so that servers
+            /// don't probe together.
+            open_wait_jitter_percent: u8 => between(0, 100),
             /// Calls let through when the wait is over, to see whether the gateway is back.
             permitted_calls_in_half_open: u32 => between(1, 1000),
             /// A half-open circuit that has not decided after this long opens again; `0s`: no limit.
@@ -438,13 +439,11 @@ section! {
             /// When it turns, as a cron expression with seconds first; times are UTC.
             schedule: CronExpression => any(),
             /// Payments claimed at once.
-            batch_size: usize => between(1, 10_000),
+            batch_size: u32 => between(1, 10_000),
             /// Payments examined at once by one process.
             concurrency: usize => between(1, 1000),
             /// Longest time one turn claims further batches; what is left waits for the next.
             turn_timeout: Duration => between(secs(1), secs(3600)),
-            /// Look-ups a second that one process may make.
-            queries_per_second: u32 => between(1, 100_000),
             /// How long a claimed payment stays claimed, should its examiner die.
             lease: Duration => between(secs(1), secs(3600)),
             /// A payment is examined when it has not been final for this long.
@@ -453,24 +452,19 @@ section! {
             force_fail_after: Duration => between(ms(0), secs(7 * 86_400)),
             /// How often the gateway must have said "no such transaction" before that is believed.
             not_found_confirmations: u32 => between(1, 100),
-            /// Least time between two such answers that both count.
-            not_found_interval: Duration => between(ms(0), secs(3600)),
-            /// Least time between a payment's send deadline and believing "no such transaction".
+            /// "No such transaction" is believed so long after the send deadline; two such answers count as two when half
+            /// of it (at most 30 s) lies between them.
             not_found_grace: Duration => between(ms(0), secs(86_400)),
             /// When a failed payment is asked about again, each counted from its failure.
             watch_after: Vec<Duration> => each(1..=20, between(ms(0), secs(30 * 86_400))),
-            /// First wait after a payment could not be examined; doubled each further time.
-            backoff_initial: Duration => between(ms(0), secs(3600)),
-            /// Longest such wait.
+            /// Longest wait after a payment could not be examined; it grows up to this with each further time.
             backoff_max: Duration => between(ms(0), secs(86_400)),
             /// A payment that failed to be examined so often in a row is parked with a ledger row.
             park_after_failures: u32 => between(1, 1000),
-            /// So many "no such transaction" for keys we hold, in one turn, stop all such verdicts (interlock).
-            interlock_keyed_not_found: u32 => between(1, 10_000),
-            /// "No such transaction" for more than so many percent of a turn's payments stops all such verdicts.
+            /// So many "no such transaction" for keys we hold, in one batch, stop all such verdicts (interlock).
+            interlock_lost_keys: u32 => between(1, 10_000),
+            /// "No such transaction" for more than so many percent of a batch stops all such verdicts.
             interlock_not_found_percent: u32 => between(1, 100),
-            /// The percentage counts from so many payments on.
-            interlock_min_payments: u32 => between(1, 10_000),
         }
     }
 }

@@ -359,12 +359,23 @@ fn a_missing_callback_secret_is_made_and_told_without_being_shown() {
 #[test]
 fn settings_that_contradict_each_other_are_refused() {
     let table: &[(&str, &[&str])] = &[
+        (
+            "pg.query.circuit.max_wait_duration_in_half_open_state = \"4500ms\"",
+            &["pg.query.circuit.max_wait_duration_in_half_open_state", "longer than a probe"],
+        ),
+        (
+            "pg.query.circuit.sliding_window_type = \"time\"\npg.query.circuit.sliding_window_size = 3601",
+            &["pg.query.circuit.sliding_window_size", "3600"],
+        ),
         ("ops.bind = \"0.0.0.0:8081\"", &["ops.bind", "ops.token must be set", "HOLDFAST__OPS__TOKEN"]),
         ("reconciler.bind = \"[::]:8083\"", &["reconciler.bind", "ops.token must be set"]),
         ("ops.bind = \"127.0.0.1:9\"\nserver.bind = \"127.0.0.1:9\"", &["ops.bind", "server.bind"]),
         ("pg.deadline = \"1999ms\"", &["pg.payment.connect_timeout", "pg.deadline", "2s"]),
         ("pg.query.read_timeout = \"4s\"", &["pg.query.read_timeout", "pg.deadline"]),
-        ("pg.deadline = \"6s\"", &["pg.deadline is 6s", "orders.response_deadline (5s)"]),
+        (
+            "pg.deadline = \"4700ms\"",
+            &["orders.response_deadline", "pg.deadline", "up to 5100ms", "5s promised"],
+        ),
         (
             "pg.payment.read_timeout = \"699ms\"",
             &["pg.payment.circuit.slow_call_duration", "pg.payment.read_timeout (699ms)"],
@@ -394,10 +405,6 @@ fn settings_that_contradict_each_other_are_refused() {
             &["database.lock_timeout is 4s", "database.statement_timeout (3s)"],
         ),
         ("reconciler.min_age = \"6m\"", &["reconciler.min_age is 6m", "reconciler.force_fail_after (5m)"]),
-        (
-            "reconciler.backoff_initial = \"3m\"",
-            &["reconciler.backoff_initial", "reconciler.backoff_max (2m)"],
-        ),
         ("reconciler.watch_after = [\"5m\", \"1m\"]", &["reconciler.watch_after", "must not decrease"]),
         ("reconciler.lease = \"5s\"", &["reconciler.lease", "5s"]),
         ("auth.mode = \"jwt\"", &["auth.jwt.audience", "auth.jwt.jwks_file"]),
@@ -430,7 +437,7 @@ fn settings_at_the_edge_of_a_rule_are_accepted() {
         "pg.payment.circuit.sliding_window_type = \"time\"\npg.payment.circuit.sliding_window_size = 10",
         "auth.mode = \"jwt\"\nauth.jwt.audience = \"shop\"\nauth.jwt.algorithms = [\"HS256\"]\nauth.jwt.secret = \"0123456789abcdef0123456789abcdef\"",
         // The reconciler's times may be 0s (tests and drills use that).
-        "[reconciler]\nmin_age = \"0s\"\nforce_fail_after = \"0s\"\nnot_found_grace = \"0s\"\nnot_found_interval = \"0s\"\nbackoff_initial = \"0s\"\nbackoff_max = \"0s\"\nwatch_after = [\"0s\", \"0s\"]",
+        "[reconciler]\nmin_age = \"0s\"\nforce_fail_after = \"0s\"\nnot_found_grace = \"0s\"\nbackoff_max = \"0s\"\nwatch_after = [\"0s\", \"0s\"]",
     ];
     for toml in table {
         assert!(from(toml, &[URL]).is_ok(), "{toml}: {}", message(toml, &[]));

@@ -161,7 +161,7 @@ macro_rules! whole_number {
         }
     )+ };
 }
-whole_number!(u32, u64, usize);
+whole_number!(u8, u32, usize);
 
 impl Value for f64 {
     const NOUN: &'static str = "a number";

@@ -54,7 +54,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     let location = panic.location().map(ToString::to_string).unwrap_or_default();
     let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
     metrics::counter!("panics_total").increment(1);
-    tracing::error!(location, thread, message, "panicked");
+    tracing::error!(location, thread, "panicked: {message}");
 }
 
 #[cfg(test)]
