@@ -15,6 +15,7 @@ use domain::{
 };
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// The adapters that an [`Application`] runs on.
@@ -49,12 +50,14 @@ pub struct Application {
     tokens: CallbackTokens,
     /// Payments that a callback's task is at, so that a flood of callbacks makes one task.
     examining: Arc<Mutex<BTreeSet<PaymentId>>>,
+    callbacks: Arc<Semaphore>,
 }
 
 impl Application {
     /// Over these adapters and numbers.
     pub fn new(adapters: Adapters, policy: Policy, tokens: CallbackTokens) -> Self {
-        Self { adapters, policy: Arc::new(policy), tokens, examining: Arc::default() }
+        let callbacks = Arc::new(Semaphore::new(policy.callback_concurrency));
+        Self { adapters, policy: Arc::new(policy), tokens, examining: Arc::default(), callbacks }
     }
 
     /// Reads, for views.
@@ -140,6 +143,8 @@ impl Application {
         let _done = Done { examining: &self.examining, payment_id };
         for pause in [std::time::Duration::ZERO, self.policy.query_interval] {
             tokio::time::sleep(pause).await;
+            // Never closed, so there is always a permit to come.
+            let Ok(_permit) = self.callbacks.acquire().await else { return };
             match self.queries().payment(None, payment_id).await {
                 Ok(Some(view)) if !view.record.payment.value.status().is_terminal() => {}
                 Ok(_) | Err(_) => return,

@@ -22,7 +22,11 @@ pub struct Policy {
     pub lease: Duration,
     /// The gateway is asked about one payment at most once in so long by callbacks and syncs.
     pub query_interval: Duration,
-    /// A turn of the reconciler takes so many at a time.
+    /// Callbacks make one process ask about so many payments at once; further ones wait.
+    pub callback_concurrency: usize,
+    /// A turn of the reconciler claims further batches for so long.
+    pub turn_timeout: Duration,
+    /// It takes so many at a time.
     pub batch_size: u32,
     /// It examines so many side by side.
     pub concurrency: usize,
@@ -59,6 +63,8 @@ impl Policy {
             idempotency_retention: minutes(24 * 60),
             lease: minutes(1),
             query_interval: Duration::from_secs(2),
+            callback_concurrency: 16,
+            turn_timeout: minutes(10),
             batch_size: 100,
             concurrency: 16,
             min_age: minutes(1),

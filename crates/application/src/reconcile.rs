@@ -85,7 +85,8 @@ impl Turn {
 }
 
 /// Examines all that is due at its beginning: unsettled payments first, then the watch list. `make_io` gives each
-/// examination its own [`Io`]. Ends early, between batches, when `stop` is cancelled.
+/// examination its own [`Io`]. Ends early, between batches, when `stop` is cancelled or the policy's time for a turn is
+/// over.
 ///
 /// # Errors
 /// [`StoreError`] when payments could not be claimed; what was done before stays.
@@ -95,9 +96,10 @@ pub async fn run_turn(
     stop: &CancellationToken,
 ) -> Result<Turn, StoreError> {
     let mut turn = Turn::default();
+    let until = tokio::time::Instant::now() + policy.turn_timeout;
     let mut began: Option<Timestamp> = None;
     for kind in [ClaimKind::Unsettled, ClaimKind::Watched] {
-        while !stop.is_cancelled() {
+        while !stop.is_cancelled() && tokio::time::Instant::now() < until {
             let claims = claim(&mut make_io(), policy, kind, began).await?;
             let Some(first) = claims.first() else { break };
             began = began.or(Some(first.claimed_at));

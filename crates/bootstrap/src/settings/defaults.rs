@@ -42,7 +42,7 @@ pub(super) fn settings(cores: usize, callback_secret: SecretString) -> Settings 
             address_burst: 40,
         },
         orders: orders(),
-        idempotency: IdempotencySettings { retention: secs(24 * 3600), wait: secs(2) },
+        idempotency: IdempotencySettings { retention: secs(24 * 3600) },
         // The poll keeps the promise of one second even when every notification is lost; proxies commonly close
         // after 30 s or 60 s of silence.
         events: EventSettings { max_streams: 20_000, poll_interval: ms(500), heartbeat_interval: secs(15) },
@@ -51,7 +51,7 @@ pub(super) fn settings(cores: usize, callback_secret: SecretString) -> Settings 
         database: database(cores),
         pg: gateway(callback_secret),
         // One payment's result takes the gateway 1-5 s: asking more often than every 2 s learns nothing.
-        callback: CallbackSettings { query_interval: secs(2), queries_per_second: 50, query_burst: 100 },
+        callback: CallbackSettings { query_interval: secs(2), concurrency: 16 },
         sync: SyncSettings { min_interval: secs(2) },
         reconciler: reconciler(),
         log: LogSettings { format: LogFormat::Human },
@@ -96,7 +96,6 @@ fn orders() -> OrderSettings {
         conflict_wait_max: ms(500),
         // With pg.deadline it stays below the response deadline.
         record_patience: ms(400),
-        deadlock_retries: 3,
     }
 }
 

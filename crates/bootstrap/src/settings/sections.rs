@@ -210,8 +210,6 @@ section! {
             conflict_wait_max: Duration => between(ms(0), secs(5)),
             /// After `pg.deadline`, storing what came of the gateway call is tried for so long before it is the reconciler's.
             record_patience: Duration => between(ms(0), secs(60)),
-            /// Further tries of a transaction after a deadlock or serialization failure.
-            deadlock_retries: u32 => between(0, 10),
         }
     }
 }
@@ -222,8 +220,6 @@ section! {
         keys {
             /// How long the first answer is kept and given again.
             retention: Duration => between(secs(60), secs(30 * 86_400)),
-            /// How long a repeated request waits for the first one that is still under way, before 409.
-            wait: Duration => between(ms(0), secs(10)),
         }
     }
 }
@@ -412,10 +408,8 @@ section! {
         keys {
             /// Least time between two questions about one payment that callbacks cause.
             query_interval: Duration => between(ms(0), secs(60)),
-            /// Questions a second that callbacks may cause on average.
-            queries_per_second: u32 => between(1, 100_000),
-            /// Questions that callbacks may cause at once.
-            query_burst: u32 => between(1, 100_000),
+            /// Payments that callbacks make one process ask about at once; further ones wait.
+            concurrency: usize => between(1, 1000),
         }
     }
 }
