@@ -8,6 +8,9 @@ use serde_json::Value;
 /// Longer than the order API's promise of 5 s, so that a broken promise is seen as a number and not as a time-out.
 const LIMIT: Duration = Duration::from_secs(15);
 
+/// Bytes; a page of the simulator's ledger is the longest there is.
+const LONGEST_BODY: u64 = 64 * 1024 * 1024;
+
 #[derive(Clone)]
 pub(crate) struct Http {
     agent: ureq::Agent,
@@ -70,6 +73,11 @@ impl Http {
 fn read(result: Result<ureq::http::Response<ureq::Body>, ureq::Error>, url: &str) -> Result<Answer> {
     let mut response = result.with_context(|| format!("no answer from {url}"))?;
     let status = response.status().as_u16();
-    let text = response.body_mut().read_to_string().with_context(|| format!("cut answer from {url}"))?;
+    let text = response
+        .body_mut()
+        .with_config()
+        .limit(LONGEST_BODY)
+        .read_to_string()
+        .with_context(|| format!("cut answer from {url}"))?;
     Ok(Answer { status, body: serde_json::from_str(&text).unwrap_or(Value::Null) })
 }

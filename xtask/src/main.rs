@@ -18,6 +18,8 @@ use clap::{Parser, Subcommand};
 
 mod cluster;
 mod commands;
+#[cfg(test)]
+mod deploy;
 mod http;
 mod process;
 mod running;

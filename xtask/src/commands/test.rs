@@ -63,6 +63,9 @@ fn test_steps(root: &Path, steps: &mut Steps) {
         steps.run("doc tests", || {
             steps::cargo_test(cargo_test(root, url).args(["--workspace", "--doc", "--no-fail-fast"]))
         });
+        // The model checker's primitives replace the real ones, so this is a build of its own.
+        let loom = ["-p", "adapters-pg", "--lib", "--features", "loom", "breaker::tests::interleavings"];
+        steps.run("loom", || steps::cargo_test(cargo_test(root, url).args(loom)));
         steps.run("db check", || db::check(root, cluster.cluster()).map(|()| Counts::default()));
     });
 }

@@ -109,7 +109,9 @@ fn serve(
     programs.run_to_end("migrate", &mut program("app-server", &["migrate"]))?;
     let http = Http::new();
     programs.start("simulator", &mut simulator(&program("pg-simulator", &[]), ports))?;
-    programs.wait_for("simulator", || answers(&http, &format!("{}/admin/ledger", system.simulator), 200))?;
+    programs.wait_for("simulator", || {
+        answers(&http, &format!("{}/admin/ledger?limit=1", system.simulator), 200)
+    })?;
     programs.start("app-server", &mut program("app-server", &[]))?;
     programs.wait_for("app-server", || answers(&http, &format!("{}/health/ready", system.ops), 200))?;
     programs.start("reconciler", &mut program("reconciler", &["run"]))?;
