@@ -131,9 +131,9 @@ fn the_compose_file_sets_only_documented_settings() {
     let mut checked = 0;
     for name in keys(services) {
         let Some(environment) = field(field(services, name).unwrap(), "environment") else { continue };
-        for variable in keys(environment).into_iter().filter(|variable| variable.starts_with("HOLDFAST")) {
+        for variable in keys(environment).into_iter().filter(|variable| variable.contains("__")) {
             let (document, prefix) = if name == "pg-simulator" {
-                (&simulator, "HOLDFAST_SIM__")
+                (&simulator, "PG_SIMULATOR__")
             } else {
                 (&settings, "HOLDFAST__")
             };

@@ -108,7 +108,11 @@ fn serve(
 
     programs.run_to_end("migrate", &mut program("app-server", &["migrate"]))?;
     let http = Http::new();
-    programs.start("simulator", &mut simulator(&program("pg-simulator", &[]), ports))?;
+    // It plays a foreign server: it has settings of its own, and is told nothing of ours.
+    let mut simulator = Command::new(binaries.join("pg-simulator"));
+    simulator.args(["--bind", &format!("127.0.0.1:{}", ports.simulator)]);
+    simulator.args(["--set", &format!("callback_url_prefix={}", system.api)]);
+    programs.start("simulator", &mut simulator)?;
     programs.wait_for("simulator", || {
         answers(&http, &format!("{}/admin/ledger?limit=1", system.simulator), 200)
     })?;
@@ -145,18 +149,6 @@ fn settings(root: &Path, ports: &Ports, system: &System) -> Result<Vec<(String, 
     Ok(settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
 }
 
-/// The simulator has settings of its own; it does not know the system's.
-fn simulator(command: &Command, ports: &Ports) -> Command {
-    let mut simulator = Command::new(command.get_program());
-    if let Some(folder) = command.get_current_dir() {
-        simulator.current_dir(folder);
-    }
-    simulator
-        .env("HOLDFAST__BIND", format!("127.0.0.1:{}", ports.simulator))
-        .env("HOLDFAST__CALLBACK_URL_PREFIX", format!("http://localhost:{}", ports.api));
-    simulator
-}
-
 /// Tokens in callback addresses are made with it: it must be the same after a restart.
 fn callback_secret(root: &Path) -> Result<String> {
     let path = running::folder(root).join("callback-secret");
@@ -184,7 +176,7 @@ fn check_ports(ports: &Ports, root: &Path) -> Result<()> {
     let wanted = [
         ("the public API", "0.0.0.0", ports.api, "HOLDFAST__SERVER__BIND"),
         ("the operations port", "127.0.0.1", ports.ops, "HOLDFAST__OPS__BIND"),
-        ("the simulated gateway", "127.0.0.1", ports.simulator, "HOLDFAST__BIND of pg-simulator"),
+        ("the simulated gateway", "127.0.0.1", ports.simulator, "--bind of pg-simulator"),
         ("the reconciler", "127.0.0.1", ports.reconciler, "HOLDFAST__RECONCILER__BIND"),
     ];
     for (what, address, port, setting) in wanted {
