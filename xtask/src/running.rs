@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 /// The addresses of one running system.
@@ -36,9 +36,11 @@ impl System {
     /// The system that was started last in this checkout, if `up` has not ended.
     pub(crate) fn load(root: &Path) -> Result<Self> {
         let path = file(root);
-        let text = std::fs::read_to_string(&path).with_context(|| {
-            format!("nothing runs ({} is missing): start `cargo xtask up` first", path.display())
-        })?;
+        if !path.exists() {
+            bail!("nothing runs here ({} is missing): start `cargo xtask up` first", path.display());
+        }
+        let text =
+            std::fs::read_to_string(&path).with_context(|| format!("could not read {}", path.display()))?;
         serde_json::from_str(&text).with_context(|| format!("could not read {}", path.display()))
     }
 
