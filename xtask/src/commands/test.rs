@@ -56,13 +56,10 @@ pub(crate) fn ci() -> Result<()> {
 /// gets its step here.
 fn test_steps(root: &Path, steps: &mut Steps) {
     on_cluster(root, steps, |steps, url, cluster| {
-        steps.run("tests", || {
-            steps::cargo_test(cargo_test(root, url).args(["--workspace", "--all-targets", "--no-fail-fast"]))
-        });
+        steps
+            .run("tests", || steps::cargo_test(cargo_test(root, url).args(["--workspace", "--all-targets"])));
         // The programs that must not compile (a gateway call inside a transaction ...) are doc tests.
-        steps.run("doc tests", || {
-            steps::cargo_test(cargo_test(root, url).args(["--workspace", "--doc", "--no-fail-fast"]))
-        });
+        steps.run("doc tests", || steps::cargo_test(cargo_test(root, url).args(["--workspace", "--doc"])));
         // The model checker's primitives replace the real ones, so this is a build of its own.
         let loom = ["-p", "adapters-pg", "--lib", "--features", "loom", "breaker::tests::interleavings"];
         steps.run("loom", || steps::cargo_test(cargo_test(root, url).args(loom)));
@@ -93,7 +90,7 @@ fn cargo(root: &Path) -> Command {
 
 fn cargo_test(root: &Path, url: &str) -> Command {
     let mut command = cargo(root);
-    command.env(DATABASE_VARIABLE, url).arg("test");
+    command.env(DATABASE_VARIABLE, url).args(["test", "--no-fail-fast"]);
     command
 }
 
