@@ -198,10 +198,11 @@ impl Totals {
     }
 }
 
-/// A time since the Unix epoch as calendar time; none beyond the year 9999.
+/// A time since the Unix epoch as calendar time, in whole microseconds, which is all that databases keep; none beyond the
+/// year 9999.
 pub(super) fn calendar(since_epoch: Duration) -> Option<OffsetDateTime> {
-    let nanos = i128::try_from(since_epoch.as_nanos()).ok()?;
-    OffsetDateTime::from_unix_timestamp_nanos(nanos).ok()
+    let micros = i128::try_from(since_epoch.as_micros()).ok()?;
+    OffsetDateTime::from_unix_timestamp_nanos(micros.checked_mul(1_000)?).ok()
 }
 
 fn as_rfc3339<S: Serializer>(at: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

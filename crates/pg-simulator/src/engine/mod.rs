@@ -35,7 +35,7 @@ use transaction::{Gone, Transaction};
 pub const EARLY_CALLBACK_LEAD: Duration = Duration::from_millis(300);
 
 /// At most so many fates can be scripted ahead.
-pub const LONGEST_SCRIPT: usize = 10_000;
+pub const LONGEST_SCRIPT: usize = 1_000;
 
 /// Something that is going to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,17 +109,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Says what becomes of the next valid payment requests, instead of chance. Draws are made all the same, so that what
-    /// comes after the script is what would have come without it.
+    /// Says what becomes of the next valid payment requests, instead of chance; takes the place of what is left of an
+    /// earlier script, and only the first [`LONGEST_SCRIPT`]. Draws are made all the same, so that what comes after the
+    /// script is what would have come without it.
     pub fn script_requests(&mut self, fates: impl IntoIterator<Item = RequestFate>) {
-        self.request_script.extend(fates);
-        self.request_script.truncate(LONGEST_SCRIPT);
+        self.request_script = fates.into_iter().take(LONGEST_SCRIPT).collect();
     }
 
     /// The same for look-ups.
     pub fn script_lookups(&mut self, fates: impl IntoIterator<Item = LookupFate>) {
-        self.lookup_script.extend(fates);
-        self.lookup_script.truncate(LONGEST_SCRIPT);
+        self.lookup_script = fates.into_iter().take(LONGEST_SCRIPT).collect();
     }
 
     /// `POST /api/v1/payments`, with the body as it came.

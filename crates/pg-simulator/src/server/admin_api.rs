@@ -149,10 +149,10 @@ async fn outage(request: HttpRequest, body: Body, shared: Data<Shared>) -> HttpR
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Script {
-    #[serde(default)]
-    requests: Vec<String>,
-    #[serde(default)]
-    lookups: Vec<String>,
+    /// Takes the place of what is left of an earlier one; left out, the earlier one goes on.
+    requests: Option<Vec<String>>,
+    /// The same for look-ups.
+    lookups: Option<Vec<String>>,
 }
 
 async fn script(request: HttpRequest, body: Body, shared: Data<Shared>) -> HttpResponse {
@@ -160,23 +160,31 @@ async fn script(request: HttpRequest, body: Body, shared: Data<Shared>) -> HttpR
         Ok(script) => script,
         Err(refused) => return reply::refusal(refused),
     };
-    if script.requests.len().max(script.lookups.len()) > LONGEST_SCRIPT {
-        return bad_request(format!("requests, lookups: at most {LONGEST_SCRIPT} each"));
-    }
-    let requests = named("requests", &script.requests, RequestFate::named);
-    let lookups = named("lookups", &script.lookups, LookupFate::named);
+    let requests = script.requests.map(|names| named("requests", &names, RequestFate::named)).transpose();
+    let lookups = script.lookups.map(|names| named("lookups", &names, LookupFate::named)).transpose();
     match (requests, lookups) {
         (Ok(requests), Ok(lookups)) => {
+            let length = |count: Option<usize>| count.unwrap_or_default();
+            let taken = json!({
+                "requests": length(requests.as_ref().map(Vec::len)), "lookups": length(lookups.as_ref().map(Vec::len)),
+            });
             let mut engine = shared.engine();
-            engine.script_requests(requests);
-            engine.script_lookups(lookups);
-            reply::success(json!({ "requests": script.requests.len(), "lookups": script.lookups.len() }))
+            if let Some(requests) = requests {
+                engine.script_requests(requests);
+            }
+            if let Some(lookups) = lookups {
+                engine.script_lookups(lookups);
+            }
+            reply::success(taken)
         }
         (Err(problem), _) | (_, Err(problem)) => bad_request(problem),
     }
 }
 
 fn named<F>(key: &str, names: &[String], find: fn(&str) -> Option<F>) -> Result<Vec<F>, String> {
+    if names.len() > LONGEST_SCRIPT {
+        return Err(format!("{key}: at most {LONGEST_SCRIPT}"));
+    }
     names.iter().map(|name| find(name).ok_or_else(|| format!("{key}: there is no fate {name:?}"))).collect()
 }
 
