@@ -87,16 +87,20 @@ async fn callbacks_misbehave_as_told() {
     assert!(merchant.told_already().is_none());
 }
 
+/// It is sent 300 ms ahead. On a machine so slow that the answer overtakes it, another payment shows it.
 #[tokio::test]
 async fn a_callback_can_come_before_the_answer() {
     let gateway = gateway(json!({ "callback": { "before_answer": 1.0 } })).await;
     let mut merchant = Merchant::answering(200).await;
     let body = but(payment("order-1"), "callbackUrl", json!(merchant.url));
-    let (told, answered) =
-        tokio::join!(async { (merchant.told().await, tokio::time::Instant::now()) }, async {
-            (gateway.pay(&body).await, tokio::time::Instant::now())
-        },);
-    assert!(told.1 < answered.1, "the answer came first");
-    assert_eq!(answered.0.data()["status"], "PENDING");
-    assert_eq!(told.0.body["transactionKey"], answered.0.data()["transactionKey"]);
+    eventually("a callback before its answer", async || {
+        let (told, answered) =
+            tokio::join!(async { (merchant.told().await, tokio::time::Instant::now()) }, async {
+                (gateway.pay(&body).await, tokio::time::Instant::now())
+            },);
+        assert_eq!(answered.0.data()["status"], "PENDING");
+        assert_eq!(told.0.body["transactionKey"], answered.0.data()["transactionKey"]);
+        Some(()).filter(|()| told.1 < answered.1)
+    })
+    .await;
 }

@@ -139,7 +139,7 @@ async fn errors_of_the_framework_come_in_the_envelope() {
         let reply = gateway.send(Method::POST, "/api/v1/payments", &headers, Some("{}".to_owned())).await;
         assert_eq!(reply.failure().0, 415, "{content_type}");
     }
-    let huge = gateway.pay_raw("x".repeat(1024 * 1024)).await;
+    let huge = gateway.pay_raw("x".repeat(64 * 1024 + 1)).await;
     assert_eq!(huge.failure(), (413, "Payload Too Large", "요청 본문이 너무 큽니다."));
 }
 
