@@ -1,1 +1,22 @@
-//! test-support
+//! Fakes of the ports and the contract that the fakes and the real adapters both keep. For tests and the simulation only.
+//!
+//! - [`FakeDatabase`] and [`FakeStore`]: the database in memory, with locks, transactions and constraints as PostgreSQL
+//!   has them; [`Faults`] makes it fail.
+//! - [`FakeGateway`]: a scripted payment gateway. [`TestEntropy`]: seeded randomness.
+//! - [`contract`]: named cases over `Store` and `Queries`, run here on the fake and by `adapters-db` on PostgreSQL, so
+//!   that what is proven on the fake holds for the real one.
+//!
+//! Deliberately absent: hooks in production code. A fault strikes at a port's border, which is where the fakes stand.
+
+mod clock;
+pub mod contract;
+mod entropy;
+mod faults;
+mod gateway;
+pub mod store;
+
+pub use clock::Clock;
+pub use entropy::TestEntropy;
+pub use faults::{Fault, Faults, NoFaults};
+pub use gateway::{FakeGateway, GatewayCall};
+pub use store::{CommitObserver, ConnectionOptions, FakeDatabase, FakeStore};

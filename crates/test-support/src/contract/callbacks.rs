@@ -1,0 +1,103 @@
+//! What callbacks leave behind, and whom they wake.
+
+use super::World;
+use super::world::{HOUR, UNSETTLED, WATCHED_ONES, ids_of, key, next_check};
+use domain::ports::{ClaimOptions, NextCheck};
+use std::time::Duration;
+
+const OLD: ClaimOptions = ClaimOptions { min_age: HOUR, ..UNSETTLED };
+
+/// Only the payment's own hash finds it.
+pub async fn a_token_finds_its_payment(world: World) {
+    let placed = world.place().await;
+    let mut hash = [0; 32];
+    hash[..8].copy_from_slice(&placed.payment_id.get().to_le_bytes());
+    let tx = world.begin().await;
+    assert_eq!(tx.find_payment_by_token_hash(&hash).await, Ok(Some(placed.payment_id)));
+    hash[31] = 1;
+    assert_eq!(tx.find_payment_by_token_hash(&hash).await, Ok(None));
+    tx.rollback().await;
+}
+
+/// A payment too young to be due is due at once when a callback names it.
+pub async fn a_callback_wakes_its_payment(world: World) {
+    let (young, named) = (world.place().await, world.place().await);
+    assert!(world.claim(&OLD).await.is_empty());
+    world.callback(named, "k").await;
+    let claims = world.claim(&OLD).await;
+    assert_eq!(ids_of(&claims), [named.payment_id]);
+    assert_eq!(claims[0].hints, [key("k")]);
+    let tx = world.begin().await;
+    tx.wake(young.payment_id).await.unwrap();
+    tx.commit().await.unwrap();
+    let claims = world.claim(&OLD).await;
+    assert_eq!(ids_of(&claims), [young.payment_id]);
+    assert!(claims[0].hints.is_empty());
+}
+
+/// The same hint twice makes one; another key makes another.
+pub async fn a_hint_twice_is_one(world: World) {
+    let placed = world.place().await;
+    for name in ["b", "a", "b"] {
+        world.callback(placed, name).await;
+    }
+    let mut hints = world.claim(&OLD).await[0].hints.clone();
+    hints.sort();
+    assert_eq!(hints, [key("a"), key("b")]);
+}
+
+/// A callback that comes while the payment is examined makes it due at once, whatever the examiner decided.
+pub async fn a_wake_up_during_a_claim_counts(world: World) {
+    let placed = world.place().await;
+    world.callback(placed, "first").await;
+    let claim = world.claim(&OLD).await.remove(0);
+    world.callback(placed, "second").await;
+    assert!(world.claim(&OLD).await.is_empty(), "leased");
+    assert!(world.finish(&claim, &next_check(Some(HOUR))).await);
+    let again = world.claim(&OLD).await;
+    assert_eq!(ids_of(&again), [placed.payment_id]);
+    assert_eq!(again[0].hints, [key("second")]);
+    // Nothing came during this one.
+    assert!(world.finish(&again[0], &next_check(Some(HOUR))).await);
+    assert!(world.claim(&UNSETTLED).await.is_empty());
+}
+
+/// Hints come back with each claim until one ends with them looked up.
+pub async fn hints_stay_until_they_are_looked_up(world: World) {
+    let placed = world.place().await;
+    world.callback(placed, "k").await;
+    let soon = next_check(Some(Duration::ZERO));
+    for (done, hints) in [(false, 1), (true, 1), (false, 0)] {
+        let claim = world.claim_eventually(&UNSETTLED).await.remove(0);
+        assert_eq!(claim.hints.len(), hints);
+        let tx = world.begin().await;
+        assert_eq!(tx.finish_claim(&claim, &soon, done).await, Ok(true));
+        tx.commit().await.unwrap();
+    }
+}
+
+/// A parked payment is examined again when a callback names it.
+pub async fn a_callback_unparks_a_payment(world: World) {
+    let placed = world.place().await;
+    let claim = world.claim(&UNSETTLED).await.remove(0);
+    let tx = world.begin().await;
+    tx.park(&claim).await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(world.claim(&UNSETTLED).await.is_empty());
+    world.callback(placed, "k").await;
+    assert_eq!(ids_of(&world.claim(&UNSETTLED).await), [placed.payment_id]);
+}
+
+/// A callback for an ended payment puts it before the watch list's reader.
+pub async fn a_callback_wakes_an_ended_payment(world: World) {
+    let placed = world.place().await;
+    world.fail(placed).await;
+    assert!(world.claim(&WATCHED_ONES).await.is_empty());
+    world.callback(placed, "k").await;
+    assert!(world.claim(&UNSETTLED).await.is_empty());
+    let claim = world.claim(&WATCHED_ONES).await.remove(0);
+    assert_eq!((claim.watch_step, claim.hints.as_slice()), (0, [key("k")].as_slice()));
+    let never = NextCheck { due_in: None, ..next_check(None) };
+    assert!(world.finish(&claim, &never).await);
+    assert!(world.claim(&WATCHED_ONES).await.is_empty());
+}

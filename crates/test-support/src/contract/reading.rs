@@ -1,0 +1,190 @@
+//! Reads: whose, in which order, and pages.
+
+use super::World;
+use super::world::{HOUR, key, tick, user, won};
+use domain::ports::{AdminPaymentFilter, DiscrepancyStatus, NewDiscrepancy, OrderCursor};
+use domain::settlement::{Discrepancy, DiscrepancyKind};
+use domain::{Discount, OrderStatus, PaymentStatus};
+use std::time::Duration;
+
+/// Another buyer's order and payment look unknown.
+pub async fn buyers_see_their_own(world: World) {
+    let placed = world.place_with(user(1), HOUR).await;
+    let queries = &world.ports.queries;
+    for (who, visible) in [(Some(user(1)), true), (Some(user(2)), false), (None, true)] {
+        assert_eq!(queries.order(who, placed.order_id).await.unwrap().is_some(), visible);
+        assert_eq!(queries.payment(who, placed.payment_id).await.unwrap().is_some(), visible);
+    }
+    assert_eq!(queries.payment_of_order(placed.order_id).await, Ok(Some(placed.payment_id)));
+    let unknown = domain::OrderId::new(1 << 40).unwrap();
+    assert_eq!(queries.payment_of_order(unknown).await, Ok(None));
+    assert_eq!(queries.order(None, unknown).await, Ok(None));
+}
+
+/// Newest first, by status, page by page without gaps or repeats.
+pub async fn orders_are_paged(world: World) {
+    let mut mine = Vec::new();
+    for _ in 0..3 {
+        mine.push(world.place_with(user(1), HOUR).await);
+        world.place_with(user(2), HOUR).await;
+    }
+    let tx = world.begin().await;
+    let order = tx.lock_order(mine[1].order_id).await.unwrap().unwrap();
+    tx.save_order(&order.with(order.value.clone().pay().unwrap())).await.unwrap();
+    tx.commit().await.unwrap();
+    let queries = &world.ports.queries;
+    let mut seen = Vec::new();
+    let mut after = None;
+    loop {
+        let page = queries.orders(user(1), None, after, 2).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(OrderCursor(last.order.id()));
+        seen.extend(page.iter().map(|view| view.order.id()));
+    }
+    let newest_first: Vec<_> = mine.iter().rev().map(|placed| placed.order_id).collect();
+    assert_eq!(seen, newest_first);
+    let paid = queries.orders(user(1), Some(OrderStatus::Paid), None, 10).await.unwrap();
+    assert_eq!(paid.len(), 1);
+    assert_eq!(paid[0].order.id(), mine[1].order_id);
+    assert_eq!(paid[0].payment.payment.value.id(), mine[1].payment_id);
+}
+
+/// By status and age, newest first, page by page.
+pub async fn payments_are_filtered(world: World) {
+    let (a, b, c) = (world.place().await, world.place().await, world.place().await);
+    world.start(b).await;
+    let ids = async |filter: AdminPaymentFilter| {
+        let rows = world.ports.queries.payments(&filter).await.unwrap();
+        rows.iter().map(|row| row.payment.value.id()).collect::<Vec<_>>()
+    };
+    let all = AdminPaymentFilter { limit: 10, ..AdminPaymentFilter::default() };
+    assert_eq!(ids(all).await, [c.payment_id, b.payment_id, a.payment_id]);
+    assert_eq!(ids(AdminPaymentFilter { limit: 1, ..all }).await, [c.payment_id]);
+    let before = AdminPaymentFilter { before: Some(c.payment_id), ..all };
+    assert_eq!(ids(before).await, [b.payment_id, a.payment_id]);
+    let started = AdminPaymentFilter { status: Some(PaymentStatus::InProgress), ..all };
+    assert_eq!(ids(started).await, [b.payment_id]);
+    assert!(ids(AdminPaymentFilter { older_than: Some(HOUR), ..all }).await.is_empty());
+    tick().await;
+    let old = AdminPaymentFilter { older_than: Some(Duration::from_micros(1)), ..all };
+    assert_eq!(ids(old).await.len(), 3);
+}
+
+/// The whole history, oldest first, each row with the moment of its transaction.
+pub async fn history_is_complete(world: World) {
+    let placed = world.place().await;
+    world.pay(placed, "k").await;
+    let view = world.ports.queries.payment(None, placed.payment_id).await.unwrap().unwrap();
+    let steps: Vec<_> = view.history.iter().map(|row| (row.from, row.to)).collect();
+    let (pending, started) = (PaymentStatus::Pending, PaymentStatus::InProgress);
+    assert_eq!(steps, [(None, pending), (Some(pending), started), (Some(started), PaymentStatus::Paid)]);
+    assert!(view.history.windows(2).all(|two| two[0].sequence < two[1].sequence && two[0].at <= two[1].at));
+    assert_eq!(view.history[0].at, view.record.created_at);
+    assert_eq!(view.history[2].key, Some(key("k")));
+    assert_eq!(view.history[2].at, view.record.updated_at);
+    assert_eq!((view.next_check_at, view.parked), (None, false));
+}
+
+/// Ascending by id, page by page.
+pub async fn products_are_paged(world: World) {
+    let (a, b, c) = (world.product(1, 1).await, world.product(2, 2).await, world.product(3, 0).await);
+    let ids = async |after, limit| {
+        let page = world.ports.queries.products(after, limit).await.unwrap();
+        page.iter().map(|product| product.id).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(None, 2).await, [a, b]);
+    assert_eq!(ids(Some(b), 2).await, [c]);
+    assert!(ids(Some(c), 2).await.is_empty());
+    let product = world.ports.queries.product(b).await.unwrap().unwrap();
+    assert_eq!((product.name.as_str(), product.price), ("product", won(2)));
+    assert_eq!(product.stock.quantity(), 2);
+    assert_eq!(world.ports.queries.product(domain::ProductId::new(1 << 40).unwrap()).await, Ok(None));
+}
+
+/// Newest first, by status, page by page.
+pub async fn discrepancies_are_paged(world: World) {
+    let placed = world.place().await;
+    let mut ids = Vec::new();
+    for name in ["a", "b", "c"] {
+        let discrepancy = Discrepancy {
+            kind: DiscrepancyKind::LateSuccess,
+            key: Some(key(name)),
+            amount: None,
+            evidence: name.into(),
+        };
+        let row = NewDiscrepancy { payment_id: placed.payment_id, discrepancy };
+        let tx = world.begin().await;
+        ids.push(tx.record_discrepancy(&row).await.unwrap().unwrap());
+        tx.commit().await.unwrap();
+    }
+    let tx = world.begin().await;
+    tx.resolve_discrepancy(ids[1], "NOTHING", "", "me").await.unwrap();
+    tx.commit().await.unwrap();
+    let page = async |status, before, limit| {
+        let rows = world.ports.queries.discrepancies(status, before, limit).await.unwrap();
+        rows.iter().map(|row| row.id).collect::<Vec<_>>()
+    };
+    assert_eq!(page(None, None, 2).await, [ids[2], ids[1]]);
+    assert_eq!(page(None, Some(ids[1]), 2).await, [ids[0]]);
+    assert_eq!(page(Some(DiscrepancyStatus::Open), None, 9).await, [ids[2], ids[0]]);
+    assert_eq!(page(Some(DiscrepancyStatus::Resolved), None, 9).await, [ids[1]]);
+    let unknown = domain::DiscrepancyId::new(1 << 40).unwrap();
+    assert_eq!(world.ports.queries.discrepancy(unknown).await, Ok(None));
+}
+
+/// A buyer's own coupons, newest first, with their terms.
+pub async fn coupons_are_listed(world: World) {
+    let tx = world.begin().await;
+    let mut issued = Vec::new();
+    for name in ["a", "b"] {
+        let coupon = tx.insert_coupon(name, Discount::rate(10).unwrap(), None).await.unwrap();
+        issued.push(tx.insert_issued_coupon(coupon.id, user(1)).await.unwrap().unwrap());
+        tx.insert_issued_coupon(coupon.id, user(2)).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    let views = world.ports.queries.issued_coupons(user(1)).await.unwrap();
+    assert_eq!(views.iter().map(|view| view.issued).collect::<Vec<_>>(), [issued[1], issued[0]]);
+    assert_eq!(views[0].coupon.name, "b");
+    assert!(world.ports.queries.issued_coupons(user(3)).await.unwrap().is_empty());
+}
+
+/// Gauges: what waits, for how long, what is open, what is watched.
+pub async fn statistics_count(world: World) {
+    let empty = world.ports.queries.statistics().await.unwrap();
+    assert_eq!((empty.unsettled, empty.oldest_unsettled, empty.watched), (0, None, 0));
+    assert_eq!(empty.open_discrepancies.len(), DiscrepancyKind::ALL.len());
+    let (waiting, started, ended) = (world.place().await, world.place().await, world.place().await);
+    world.start(started).await;
+    world.fail(ended).await;
+    let tx = world.begin().await;
+    tx.schedule_watch(ended.payment_id, Some((0, HOUR))).await.unwrap();
+    let discrepancy =
+        Discrepancy { kind: DiscrepancyKind::PgLost, key: None, amount: None, evidence: String::new() };
+    tx.record_discrepancy(&NewDiscrepancy { payment_id: waiting.payment_id, discrepancy }).await.unwrap();
+    tx.commit().await.unwrap();
+    tick().await;
+    let counted = world.ports.queries.statistics().await.unwrap();
+    assert_eq!((counted.unsettled, counted.watched), (2, 1));
+    assert!(counted.oldest_unsettled.unwrap() > Duration::ZERO);
+    for (kind, open) in counted.open_discrepancies {
+        assert_eq!(open, u64::from(kind == DiscrepancyKind::PgLost), "{kind:?}");
+    }
+}
+
+/// The payment last PAID by card.
+pub async fn the_last_paid_key_is_found(world: World) {
+    assert_eq!(world.ports.queries.last_paid_key().await, Ok(None));
+    let (late, early, failed) = (world.place().await, world.place().await, world.place().await);
+    world.pay(early, "early").await;
+    tick().await;
+    world.pay(late, "late").await;
+    tick().await;
+    world.fail(failed).await;
+    let (merchant, last) = world.ports.queries.last_paid_key().await.unwrap().unwrap();
+    assert_eq!((merchant.as_str(), last), ("holdfast", key("late")));
+}
+
+/// An empty, migrated database is ready.
+pub async fn a_ready_database_says_so(world: World) {
+    assert_eq!(world.ports.queries.ready().await, Ok(()));
+}

@@ -1,0 +1,231 @@
+//! Callbacks, claims and the watch list.
+//!
+//! A claim takes the wake-up with it: one that is there when the claim ends came meanwhile.
+
+use super::locks::LockKey;
+use super::settling::{record, unsettled};
+use super::{CheckRow, InboxRow, Lease, Work, check};
+use crate::clock::later;
+use domain::ports::{Claim, ClaimKind, ClaimOptions, NextCheck, StoreError};
+use domain::{GatewayKey, PaymentId, Timestamp};
+use std::time::Duration;
+
+/// The check row, locked; a new one when there is none.
+async fn check_row(work: &mut Work, id: PaymentId) -> Result<CheckRow, StoreError> {
+    let known = work.get(&id, |tables| &tables.payments).is_some();
+    check(known, "payment_check_payment_id_fkey")?;
+    work.lock(LockKey::Check(id)).await?;
+    Ok(work.get(&id, |tables| &tables.checks).unwrap_or_default())
+}
+
+pub(super) async fn record_callback(
+    work: &mut Work,
+    payment_id: PaymentId,
+    key: &GatewayKey,
+) -> Result<(), StoreError> {
+    let known = work.get(&payment_id, |tables| &tables.payments).is_some();
+    check(known, "callback_inbox_payment_id_fkey")?;
+    work.lock(LockKey::Inbox(payment_id, key.clone())).await?;
+    let at = (payment_id, key.clone());
+    let row = match work.get(&at, |tables| &tables.inbox) {
+        Some(row) => InboxRow { times: row.times + 1, looked_up_at: None, ..row },
+        None => InboxRow { times: 1, received_at: work.now, looked_up_at: None },
+    };
+    work.changes.inbox.insert(at, row);
+    wake(work, payment_id).await
+}
+
+pub(super) async fn wake(work: &mut Work, payment_id: PaymentId) -> Result<(), StoreError> {
+    let mut row = check_row(work, payment_id).await?;
+    row.due_at = Some(work.now);
+    row.woken_at = Some(work.now);
+    row.parked_at = None;
+    work.changes.checks.insert(payment_id, row);
+    Ok(())
+}
+
+/// Since when a payment is due; `None` when it is not.
+fn due_since(work: &Work, id: PaymentId, options: &ClaimOptions) -> Option<Timestamp> {
+    let row = work.get(&id, |tables| &tables.checks).unwrap_or_default();
+    let record = record(work, id)?;
+    if row.parked_at.is_some() || row.lease.is_some_and(|lease| lease.until > work.now) {
+        return None;
+    }
+    let due = match options.kind {
+        ClaimKind::Unsettled => {
+            if !unsettled(record.payment.value.status()) {
+                return None;
+            }
+            let old_enough = later(record.updated_at, options.min_age);
+            if row.woken_at.is_none() && old_enough > work.now {
+                return None;
+            }
+            row.due_at.unwrap_or(old_enough)
+        }
+        ClaimKind::Watched => {
+            if unsettled(record.payment.value.status()) {
+                return None;
+            }
+            row.due_at?
+        }
+    };
+    (due <= work.now).then_some(due)
+}
+
+fn taken(work: &Work, id: PaymentId) -> bool {
+    let state = work.shared.state();
+    state.locks.taken(work.id, &LockKey::Payment(id)) || state.locks.taken(work.id, &LockKey::Check(id))
+}
+
+pub(super) async fn claim_due(work: &mut Work, options: &ClaimOptions) -> Result<Vec<Claim>, StoreError> {
+    let ids: Vec<PaymentId> = {
+        let state = work.shared.state();
+        let mut ids: Vec<_> = state.tables.payments.keys().copied().collect();
+        ids.extend(work.changes.payments.keys().copied());
+        ids
+    };
+    let mut due: Vec<(Timestamp, PaymentId)> =
+        ids.into_iter().filter_map(|id| due_since(work, id, options).map(|since| (since, id))).collect();
+    due.sort_unstable();
+    due.dedup();
+    let mut claims = Vec::new();
+    for (_, id) in due {
+        if claims.len() >= usize::try_from(options.limit).unwrap_or(usize::MAX) {
+            break;
+        }
+        // Skips what others work on.
+        if taken(work, id) {
+            continue;
+        }
+        work.lock(LockKey::Payment(id)).await?;
+        claims.extend(claim(work, id, options.lease).await?);
+    }
+    Ok(claims)
+}
+
+pub(super) async fn claim_payment(
+    work: &mut Work,
+    id: PaymentId,
+    lease: Duration,
+    min_interval: Duration,
+) -> Result<Option<Claim>, StoreError> {
+    if work.get(&id, |tables| &tables.payments).is_none() {
+        return Ok(None);
+    }
+    work.lock(LockKey::Payment(id)).await?;
+    let row = check_row(work, id).await?;
+    let leased = row.lease.is_some_and(|lease| lease.until > work.now);
+    let too_soon = row.claimed_at.is_some_and(|at| later(at, min_interval) > work.now);
+    if leased || too_soon { Ok(None) } else { claim(work, id, lease).await }
+}
+
+async fn claim(work: &mut Work, id: PaymentId, lease: Duration) -> Result<Option<Claim>, StoreError> {
+    let mut row = check_row(work, id).await?;
+    let lease_id = work.shared.leases.next();
+    row.lease = Some(Lease { id: lease_id, until: later(work.now, lease) });
+    row.claimed_at = Some(work.now);
+    row.woken_at = None;
+    work.changes.checks.insert(id, row);
+    let mut hints: Vec<GatewayKey> = {
+        let state = work.shared.state();
+        let open = |tables: &super::Tables| -> Vec<GatewayKey> {
+            tables
+                .hints(id)
+                .filter(|(_, hint)| hint.looked_up_at.is_none())
+                .map(|(key, _)| key.clone())
+                .collect()
+        };
+        let own = open(&work.changes);
+        open(&state.tables)
+            .into_iter()
+            .filter(|key| !work.changes.inbox.contains_key(&(id, key.clone())))
+            .chain(own)
+            .collect()
+    };
+    hints.sort_unstable();
+    Ok(record(work, id).map(|record| Claim {
+        lease_id,
+        record,
+        claimed_at: work.now,
+        hints,
+        transaction_seen: row.transaction_seen,
+        not_found_count: row.not_found_count,
+        not_found_at: row.not_found_at,
+        failures: row.failures,
+        watch_step: row.watch_step,
+    }))
+}
+
+/// The check row of a claim whose lease is still its own, locked.
+async fn own_lease(work: &mut Work, claim: &Claim) -> Result<Option<CheckRow>, StoreError> {
+    let row = check_row(work, claim.record.payment.value.id()).await?;
+    Ok(Some(row).filter(|row| row.lease.is_some_and(|lease| lease.id == claim.lease_id)))
+}
+
+pub(super) async fn finish_claim(
+    work: &mut Work,
+    claim: &Claim,
+    next: &NextCheck,
+    hints_done: bool,
+) -> Result<bool, StoreError> {
+    let id = claim.record.payment.value.id();
+    let Some(mut row) = own_lease(work, claim).await? else { return Ok(false) };
+    row.lease = None;
+    row.due_at = match (row.woken_at, next.due_in) {
+        (Some(_), _) => Some(work.now),
+        (None, due_in) => due_in.map(|due_in| later(work.now, due_in)),
+    };
+    row.transaction_seen = next.transaction_seen;
+    row.not_found_count = next.not_found_count;
+    if next.not_found_now {
+        row.not_found_at = Some(work.now);
+    }
+    row.failures = next.failures;
+    row.watch_step = next.watch_step;
+    work.changes.checks.insert(id, row);
+    if hints_done {
+        for key in &claim.hints {
+            work.lock(LockKey::Inbox(id, key.clone())).await?;
+            let at = (id, key.clone());
+            if let Some(mut hint) = work.get(&at, |tables| &tables.inbox) {
+                hint.looked_up_at = Some(work.now);
+                work.changes.inbox.insert(at, hint);
+            }
+        }
+    }
+    Ok(true)
+}
+
+pub(super) async fn park(work: &mut Work, claim: &Claim) -> Result<(), StoreError> {
+    if let Some(mut row) = own_lease(work, claim).await? {
+        row.lease = None;
+        // A callback that came meanwhile wakes it at once.
+        row.parked_at = if row.woken_at.is_some() { None } else { Some(work.now) };
+        work.changes.checks.insert(claim.record.payment.value.id(), row);
+    }
+    Ok(())
+}
+
+pub(super) async fn want_watch(work: &mut Work, payment_id: PaymentId) -> Result<(), StoreError> {
+    let mut row = check_row(work, payment_id).await?;
+    row.watch_wanted = true;
+    work.changes.checks.insert(payment_id, row);
+    Ok(())
+}
+
+pub(super) async fn schedule_watch(
+    work: &mut Work,
+    payment_id: PaymentId,
+    next: Option<(u32, Duration)>,
+) -> Result<(), StoreError> {
+    let mut row = check_row(work, payment_id).await?;
+    match next {
+        Some((step, due_in)) => {
+            row.due_at = Some(later(work.now, due_in));
+            row.watch_step = step;
+        }
+        None => row.due_at = None,
+    }
+    work.changes.checks.insert(payment_id, row);
+    Ok(())
+}

@@ -1,0 +1,278 @@
+//! A database in memory that behaves like PostgreSQL as far as the ports can tell.
+//!
+//! READ COMMITTED: a statement sees what is committed and what its own transaction wrote. Written rows and locked rows
+//! are locked until the transaction's end; who comes later waits in order of arrival, at most the lock time-out, and a
+//! circle of waiting is a conflict. Constraints, unique indexes and triggers are those of the migrations. A failed
+//! statement poisons its transaction. A dropped transaction leaves nothing. The clock is tokio's.
+//!
+//! Deliberately absent: SQL, isolation levels that nobody uses, deletes (no port deletes).
+
+mod examining;
+mod goods;
+mod locks;
+mod placing;
+mod queries;
+mod settling;
+mod tables;
+mod tx;
+
+pub use tables::*;
+
+use crate::clock::Clock;
+use crate::faults::{Fault, Faults, NoFaults};
+use async_trait::async_trait;
+use domain::Timestamp;
+use domain::ports::{Store, StoreError, StoreTx};
+use locks::{Locks, TxId};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// Sees every commit, before it takes effect: `before` is what is there, `changes` the rows that take their place.
+pub trait CommitObserver: Send + Sync {
+    /// A transaction named `name` commits. Must not use the store.
+    fn committing(&self, name: &'static str, before: &Tables, changes: &Tables);
+}
+
+/// How a program connects.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionOptions {
+    /// Connections at most.
+    pub pool_size: usize,
+    /// How long one is waited for.
+    pub acquire_timeout: Duration,
+    /// How long a lock is waited for.
+    pub lock_timeout: Duration,
+}
+
+impl Default for ConnectionOptions {
+    fn default() -> Self {
+        Self { pool_size: 32, acquire_timeout: Duration::from_secs(2), lock_timeout: Duration::from_secs(1) }
+    }
+}
+
+#[derive(Debug)]
+struct Sequence(AtomicI64);
+
+impl Sequence {
+    fn next(&self) -> i64 {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+#[derive(Default)]
+struct State {
+    tables: Tables,
+    locks: Locks,
+}
+
+struct Shared {
+    clock: Clock,
+    state: Mutex<State>,
+    observer: Mutex<Option<Arc<dyn CommitObserver>>>,
+    transactions: Sequence,
+    products: Sequence,
+    coupons: Sequence,
+    issued_coupons: Sequence,
+    orders: Sequence,
+    payments: Sequence,
+    rows: Sequence,
+    leases: Sequence,
+}
+
+impl Shared {
+    /// Never held over an await.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The database: one for all programs of a test.
+#[derive(Clone)]
+pub struct FakeDatabase(Arc<Shared>);
+
+impl FakeDatabase {
+    /// An empty one, whose clock starts now.
+    pub fn new() -> Self {
+        let from = |first| Sequence(AtomicI64::new(first));
+        Self(Arc::new(Shared {
+            clock: Clock::start(),
+            state: Mutex::default(),
+            observer: Mutex::default(),
+            transactions: from(1),
+            products: from(1),
+            coupons: from(1),
+            issued_coupons: from(1),
+            // As in the migrations: the gateway wants an order id of at least six characters.
+            orders: from(100_001),
+            payments: from(1),
+            rows: from(1),
+            leases: from(1),
+        }))
+    }
+
+    /// A connection of one program, with its own faults and its own pool.
+    pub fn connect(&self, faults: Arc<dyn Faults>, options: ConnectionOptions) -> FakeStore {
+        let pool = Arc::new(Semaphore::new(options.pool_size));
+        FakeStore { shared: Arc::clone(&self.0), faults, options, pool }
+    }
+
+    /// A connection without faults.
+    pub fn store(&self) -> FakeStore {
+        self.connect(Arc::new(NoFaults), ConnectionOptions::default())
+    }
+
+    /// What is committed.
+    pub fn read<R>(&self, look: impl FnOnce(&Tables) -> R) -> R {
+        look(&self.0.state().tables)
+    }
+
+    /// The moment by the database's clock.
+    pub fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
+    /// Shows every commit from now on to `observer`, in place of an earlier one.
+    pub fn observe(&self, observer: Arc<dyn CommitObserver>) {
+        *self.0.observer.lock().unwrap_or_else(PoisonError::into_inner) = Some(observer);
+    }
+}
+
+impl Default for FakeDatabase {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A program's connection to a [`FakeDatabase`]: [`Store`] and [`domain::ports::Queries`].
+#[derive(Clone)]
+pub struct FakeStore {
+    shared: Arc<Shared>,
+    faults: Arc<dyn Faults>,
+    options: ConnectionOptions,
+    pool: Arc<Semaphore>,
+}
+
+impl FakeStore {
+    /// A connection to a new, empty database.
+    #[expect(clippy::new_without_default, reason = "a store that opens a database is no default value")]
+    pub fn new() -> Self {
+        FakeDatabase::new().store()
+    }
+
+    /// Its database.
+    pub fn database(&self) -> FakeDatabase {
+        FakeDatabase(Arc::clone(&self.shared))
+    }
+
+    async fn connection(&self) -> Result<tokio::sync::OwnedSemaphorePermit, StoreError> {
+        let wait = Arc::clone(&self.pool).acquire_owned();
+        match tokio::time::timeout(self.options.acquire_timeout, wait).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) | Err(_) => Err(unavailable("a connection")),
+        }
+    }
+
+    async fn before(&self, site: &'static str) -> Result<(), StoreError> {
+        match self.faults.before(site).await {
+            Fault::None => Ok(()),
+            Fault::Unavailable | Fault::CommitUnknown { .. } => Err(unavailable(site)),
+        }
+    }
+
+    async fn after(&self, site: &'static str) -> Result<(), StoreError> {
+        match self.faults.after(site).await {
+            Fault::None => Ok(()),
+            Fault::Unavailable | Fault::CommitUnknown { .. } => Err(unavailable(site)),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for FakeStore {
+    async fn begin(&self, name: &'static str) -> Result<Box<dyn StoreTx>, StoreError> {
+        self.before("store.begin").await?;
+        let permit = self.connection().await?;
+        let tx = tx::FakeTx::open(self.clone(), name, permit);
+        self.after("store.begin").await?;
+        Ok(Box::new(tx))
+    }
+}
+
+/// An open transaction's side of the database: its changes, and the way to what is there.
+struct Work {
+    shared: Arc<Shared>,
+    id: TxId,
+    now: Timestamp,
+    lock_timeout: Duration,
+    changes: Tables,
+}
+
+impl Work {
+    /// Locks, waiting in order of arrival.
+    async fn lock(&mut self, key: locks::LockKey) -> Result<(), StoreError> {
+        let acquired = self.shared.state().locks.acquire(self.id, key);
+        let granted = match acquired {
+            locks::Acquired::Yes => return Ok(()),
+            locks::Acquired::Deadlock => return Err(conflict("40P01 deadlock detected")),
+            locks::Acquired::Wait(granted) => granted,
+        };
+        let waiting = Waiting { shared: Arc::clone(&self.shared), tx: self.id };
+        let outcome = tokio::time::timeout(self.lock_timeout, granted).await;
+        drop(waiting);
+        match outcome {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(unavailable("a lock")),
+        }
+    }
+
+    /// A row as this transaction sees it.
+    fn get<K: Ord, V: Clone>(
+        &self,
+        key: &K,
+        table: impl Fn(&Tables) -> &std::collections::BTreeMap<K, V>,
+    ) -> Option<V> {
+        if let Some(own) = table(&self.changes).get(key) {
+            return Some(own.clone());
+        }
+        table(&self.shared.state().tables).get(key).cloned()
+    }
+}
+
+/// Ends the waiting when the waiter is dropped, too.
+struct Waiting {
+    shared: Arc<Shared>,
+    tx: TxId,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.shared.state().locks.abandon(self.tx);
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.shared.state().locks.release(self.id);
+    }
+}
+
+fn unavailable(what: &str) -> StoreError {
+    StoreError::Unavailable { what: what.to_owned() }
+}
+
+fn conflict(what: &str) -> StoreError {
+    StoreError::Conflict { what: what.to_owned() }
+}
+
+fn other(what: &str) -> StoreError {
+    StoreError::Other { what: what.to_owned() }
+}
+
+fn check(holds: bool, constraint: &str) -> Result<(), StoreError> {
+    if holds { Ok(()) } else { Err(other(constraint)) }
+}
+
+#[cfg(test)]
+mod tests;
