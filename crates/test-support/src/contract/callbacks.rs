@@ -1,9 +1,8 @@
 //! What callbacks leave behind, and whom they wake.
 
 use super::World;
-use super::world::{HOUR, UNSETTLED, WATCHED_ONES, ids_of, key, next_check};
-use domain::ports::{ClaimOptions, NextCheck};
-use std::time::Duration;
+use super::world::{AT_ONCE, HOUR, PUT_OFF, UNSETTLED, WATCHED_ONES, ids_of, key, next_check};
+use domain::ports::{ClaimOptions, NextDue};
 
 const OLD: ClaimOptions = ClaimOptions { min_age: HOUR, ..UNSETTLED };
 
@@ -53,12 +52,12 @@ pub async fn a_wake_up_during_a_claim_counts(world: World) {
     let claim = world.claim(&OLD).await.remove(0);
     world.callback(placed, "second").await;
     assert!(world.claim(&OLD).await.is_empty(), "leased");
-    assert!(world.finish(&claim, &next_check(Some(HOUR))).await);
+    assert!(world.finish(&claim, &next_check(PUT_OFF)).await);
     let again = world.claim(&OLD).await;
     assert_eq!(ids_of(&again), [placed.payment_id]);
     assert_eq!(again[0].hints, [key("second")]);
     // Nothing came during this one.
-    assert!(world.finish(&again[0], &next_check(Some(HOUR))).await);
+    assert!(world.finish(&again[0], &next_check(PUT_OFF)).await);
     assert!(world.claim(&UNSETTLED).await.is_empty());
 }
 
@@ -66,7 +65,7 @@ pub async fn a_wake_up_during_a_claim_counts(world: World) {
 pub async fn hints_stay_until_they_are_looked_up(world: World) {
     let placed = world.place().await;
     world.callback(placed, "k").await;
-    let soon = next_check(Some(Duration::ZERO));
+    let soon = next_check(AT_ONCE);
     for (done, hints) in [(false, 1), (true, 1), (false, 0)] {
         let claim = world.claim_eventually(&UNSETTLED).await.remove(0);
         assert_eq!(claim.hints.len(), hints);
@@ -97,7 +96,26 @@ pub async fn a_callback_wakes_an_ended_payment(world: World) {
     assert!(world.claim(&UNSETTLED).await.is_empty());
     let claim = world.claim(&WATCHED_ONES).await.remove(0);
     assert_eq!((claim.watch_step, claim.hints.as_slice()), (0, [key("k")].as_slice()));
-    let never = NextCheck { due_in: None, ..next_check(None) };
-    assert!(world.finish(&claim, &never).await);
+    assert!(!claim.scheduled);
+    assert!(world.finish(&claim, &next_check(NextDue::Never)).await);
+    assert!(world.claim(&WATCHED_ONES).await.is_empty());
+}
+
+/// Waking leaves the set time as it is: an early look is not the scheduled one.
+pub async fn a_wake_up_keeps_the_set_time(world: World) {
+    let placed = world.place().await;
+    world.fail(placed).await;
+    let tx = world.begin().await;
+    tx.schedule_watch(placed.payment_id, Some((1, HOUR))).await.unwrap();
+    tx.commit().await.unwrap();
+    let due =
+        async || world.ports.queries.payment(None, placed.payment_id).await.unwrap().unwrap().next_check_at;
+    let set = due().await;
+    world.callback(placed, "k").await;
+    let claim = world.claim(&WATCHED_ONES).await.remove(0);
+    assert!(!claim.scheduled);
+    let keep = domain::ports::NextCheck { watch_step: claim.watch_step, ..next_check(NextDue::Keep) };
+    assert!(world.finish(&claim, &keep).await);
+    assert_eq!(due().await, set);
     assert!(world.claim(&WATCHED_ONES).await.is_empty());
 }

@@ -1,9 +1,9 @@
 //! Claims, leases, parking and the watch list.
 
 use super::World;
-use super::world::{HOUR, Placed, UNSETTLED, WATCHED_ONES, ids_of, next_check, tick, user};
+use super::world::{AT_ONCE, HOUR, PUT_OFF, Placed, UNSETTLED, WATCHED_ONES, ids_of, next_check, tick, user};
 use domain::PaymentId;
-use domain::ports::{Claim, ClaimOptions, NextCheck};
+use domain::ports::{Claim, ClaimOptions, NextCheck, NextDue};
 use std::time::Duration;
 
 const SHORT: Duration = Duration::from_millis(1);
@@ -25,7 +25,7 @@ pub async fn age_makes_a_payment_due(world: World) {
     let claim = &claims[0];
     assert_eq!(claim.record, world.record(pending).await);
     assert!(claim.claimed_at >= claim.record.created_at);
-    assert!(claim.hints.is_empty() && !claim.transaction_seen);
+    assert!(claim.hints.is_empty() && !claim.transaction_seen && claim.scheduled);
     assert_eq!((claim.not_found_count, claim.not_found_at, claim.failures), (0, None, 0));
     assert_ne!(claims[0].lease_id, claims[1].lease_id);
 }
@@ -55,6 +55,22 @@ pub async fn a_claim_takes_its_limit(world: World) {
     assert!(ids(&world, &ClaimOptions { limit: 0, ..UNSETTLED }).await.is_empty());
 }
 
+/// A turn passes its beginning: what became due later is left to the next one.
+pub async fn a_turn_examines_nothing_twice(world: World) {
+    let early = world.place().await;
+    tick().await;
+    let claim = world.claim(&UNSETTLED).await.remove(0);
+    let turn = ClaimOptions { due_by: Some(claim.claimed_at), ..UNSETTLED };
+    tick().await;
+    assert!(world.finish(&claim, &next_check(AT_ONCE)).await);
+    let late = world.place().await;
+    tick().await;
+    assert!(ids(&world, &turn).await.is_empty());
+    let mut next = ids(&world, &UNSETTLED).await;
+    next.sort();
+    assert_eq!(next, [early.payment_id, late.payment_id]);
+}
+
 /// Who has been due longest comes first, so that nobody starves.
 pub async fn longest_due_first(world: World) {
     let mut placed = Vec::new();
@@ -65,7 +81,7 @@ pub async fn longest_due_first(world: World) {
     // The first one is put off: from now on it is the one due last.
     let claim = world.claim(&ClaimOptions { limit: 1, ..UNSETTLED }).await.remove(0);
     assert_eq!(claim.record.payment.value.id(), placed[0].payment_id);
-    assert!(world.finish(&claim, &next_check(Some(Duration::ZERO))).await);
+    assert!(world.finish(&claim, &next_check(AT_ONCE)).await);
     tick().await;
     let expected = [placed[1], placed[2], placed[0]].map(|placed| placed.payment_id);
     for id in expected {
@@ -81,7 +97,7 @@ pub async fn a_lease_keeps_others_away(world: World) {
     let tx = world.begin().await;
     assert_eq!(tx.claim_payment(placed.payment_id, HOUR, Duration::ZERO).await, Ok(None));
     tx.rollback().await;
-    assert!(world.finish(&claim, &next_check(Some(Duration::ZERO))).await);
+    assert!(world.finish(&claim, &next_check(AT_ONCE)).await);
     assert_eq!(ids_of(&world.claim_eventually(&UNSETTLED).await), [placed.payment_id]);
 }
 
@@ -108,13 +124,13 @@ pub async fn a_lost_lease_changes_nothing(world: World) {
     world.place().await;
     let zombie = world.claim(&ClaimOptions { lease: SHORT, ..UNSETTLED }).await.remove(0);
     let owner = world.claim_eventually(&UNSETTLED).await.remove(0);
-    let lies = NextCheck { failures: 9, transaction_seen: true, ..next_check(Some(HOUR)) };
+    let lies = NextCheck { failures: 9, transaction_seen: true, ..next_check(PUT_OFF) };
     assert!(!world.finish(&zombie, &lies).await);
     let tx = world.begin().await;
     tx.park(&zombie).await.unwrap();
     tx.commit().await.unwrap();
     assert!(ids(&world, &UNSETTLED).await.is_empty(), "the owner still has it");
-    assert!(world.finish(&owner, &next_check(Some(Duration::ZERO))).await);
+    assert!(world.finish(&owner, &next_check(AT_ONCE)).await);
     let again = world.claim_eventually(&UNSETTLED).await.remove(0);
     assert_eq!((again.failures, again.transaction_seen), (0, false));
     // Finished is finished: a second time is too late.
@@ -126,7 +142,7 @@ pub async fn what_was_learned_is_kept(world: World) {
     let placed = world.place().await;
     let claim = world.claim(&UNSETTLED).await.remove(0);
     let learned = NextCheck {
-        due_in: Some(Duration::ZERO),
+        due: AT_ONCE,
         transaction_seen: true,
         not_found_count: 1,
         not_found_now: true,
@@ -153,7 +169,7 @@ pub async fn a_due_time_is_kept(world: World) {
     for claim in world.claim(&UNSETTLED).await {
         let is_far = claim.record.payment.value.id() == far.payment_id;
         let due_in = if is_far { HOUR } else { Duration::from_millis(20) };
-        assert!(world.finish(&claim, &next_check(Some(due_in))).await);
+        assert!(world.finish(&claim, &next_check(NextDue::In(due_in))).await);
     }
     assert_eq!(ids_of(&world.claim_eventually(&UNSETTLED).await), [near.payment_id]);
     let view = world.ports.queries.payment(None, far.payment_id).await.unwrap().unwrap();
@@ -183,7 +199,7 @@ pub async fn a_parked_payment_is_left_alone(world: World) {
 pub async fn parking_needs_the_lease(world: World) {
     let placed = world.place().await;
     let claim = world.claim(&UNSETTLED).await.remove(0);
-    assert!(world.finish(&claim, &next_check(Some(Duration::ZERO))).await);
+    assert!(world.finish(&claim, &next_check(AT_ONCE)).await);
     let tx = world.begin().await;
     tx.park(&claim).await.unwrap();
     tx.commit().await.unwrap();
@@ -209,8 +225,8 @@ pub async fn ended_payments_are_claimed_from_the_watch_list_only(world: World) {
     // Its age does not matter.
     let claims = world.claim(&ClaimOptions { min_age: HOUR, ..WATCHED_ONES }).await;
     assert_eq!(ids_of(&claims), [watched.payment_id]);
-    assert_eq!(claims[0].watch_step, 2);
-    assert!(world.finish(&claims[0], &NextCheck { watch_step: 3, ..next_check(None) }).await);
+    assert_eq!((claims[0].watch_step, claims[0].scheduled), (2, true));
+    assert!(world.finish(&claims[0], &NextCheck { watch_step: 3, ..next_check(NextDue::Never) }).await);
     tick().await;
     assert!(ids(&world, &WATCHED_ONES).await.is_empty());
 }
@@ -238,7 +254,7 @@ pub async fn a_wish_to_be_watched_is_kept(world: World) {
     assert!(ids(&world, &ClaimOptions { min_age: HOUR, ..UNSETTLED }).await.is_empty());
     let claim = world.claim(&UNSETTLED).await.remove(0);
     assert!(claim.record.watch_wanted);
-    assert!(world.finish(&claim, &next_check(Some(Duration::ZERO))).await);
+    assert!(world.finish(&claim, &next_check(AT_ONCE)).await);
     assert!(world.record(placed).await.watch_wanted);
 }
 
@@ -274,7 +290,7 @@ pub async fn one_payment_is_claimed_by_id(world: World) {
 pub async fn asking_again_is_throttled(world: World) {
     let placed = world.place().await;
     let claim = claim_one(&world, placed.payment_id, HOUR).await.unwrap();
-    assert!(world.finish(&claim, &next_check(Some(Duration::ZERO))).await);
+    assert!(world.finish(&claim, &next_check(AT_ONCE)).await);
     assert_eq!(claim_one(&world, placed.payment_id, HOUR).await, None);
     tick().await;
     assert!(claim_one(&world, placed.payment_id, SHORT).await.is_some());

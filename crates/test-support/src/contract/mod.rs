@@ -72,9 +72,10 @@ macro_rules! port_contract {
                 a_failure_keeps_its_message;
             callbacks: a_token_finds_its_payment, a_callback_wakes_its_payment, a_hint_twice_is_one,
                 a_wake_up_during_a_claim_counts, hints_stay_until_they_are_looked_up,
-                a_callback_unparks_a_payment, a_callback_wakes_an_ended_payment;
+                a_callback_unparks_a_payment, a_callback_wakes_an_ended_payment,
+                a_wake_up_keeps_the_set_time;
             claims: age_makes_a_payment_due, two_claimers_share_nothing, a_claim_takes_its_limit,
-                longest_due_first, a_lease_keeps_others_away, a_lease_expires,
+                a_turn_examines_nothing_twice, longest_due_first, a_lease_keeps_others_away, a_lease_expires,
                 a_claim_that_was_rolled_back_is_none, a_lost_lease_changes_nothing,
                 what_was_learned_is_kept, a_due_time_is_kept, a_parked_payment_is_left_alone,
                 parking_needs_the_lease, ended_payments_are_claimed_from_the_watch_list_only,

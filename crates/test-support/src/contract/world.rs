@@ -3,7 +3,7 @@
 use super::Ports;
 use domain::ports::{
     Cause, Claim, ClaimKind, ClaimOptions, IdempotencyClaim, IdempotencyKey, NewOrderIds, NewPayment,
-    NextCheck, PaymentEvent, PaymentRecord, StoreTx,
+    NextCheck, NextDue, PaymentEvent, PaymentRecord, StoreTx,
 };
 use domain::{
     CardType, FailureMessage, GatewayKey, MerchantId, Money, Order, OrderId, OrderItem, Payment,
@@ -161,17 +161,22 @@ pub(super) async fn tick() {
 }
 
 pub(super) const fn claimable(kind: ClaimKind) -> ClaimOptions {
-    ClaimOptions { kind, limit: 100, min_age: Duration::ZERO, lease: HOUR }
+    ClaimOptions { kind, limit: 100, min_age: Duration::ZERO, lease: HOUR, due_by: None }
 }
+
+/// Look again at once.
+pub(super) const AT_ONCE: NextDue = NextDue::In(Duration::ZERO);
+/// Look again in an hour.
+pub(super) const PUT_OFF: NextDue = NextDue::In(HOUR);
 
 /// Unsettled payments of any age.
 pub(super) const UNSETTLED: ClaimOptions = claimable(ClaimKind::Unsettled);
 /// The watch list.
 pub(super) const WATCHED_ONES: ClaimOptions = claimable(ClaimKind::Watched);
 
-pub(super) fn next_check(due_in: Option<Duration>) -> NextCheck {
+pub(super) const fn next_check(due: NextDue) -> NextCheck {
     NextCheck {
-        due_in,
+        due,
         transaction_seen: false,
         not_found_count: 0,
         not_found_now: false,

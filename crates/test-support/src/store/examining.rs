@@ -6,8 +6,9 @@ use super::locks::LockKey;
 use super::settling::{record, unsettled};
 use super::{CheckRow, InboxRow, Lease, Work, check};
 use crate::clock::later;
-use domain::ports::{Claim, ClaimKind, ClaimOptions, NextCheck, StoreError};
+use domain::ports::{Claim, ClaimKind, ClaimOptions, NextCheck, NextDue, StoreError};
 use domain::{GatewayKey, PaymentId, Timestamp};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The check row, locked; a new one when there is none.
@@ -37,39 +38,40 @@ pub(super) async fn record_callback(
 
 pub(super) async fn wake(work: &mut Work, payment_id: PaymentId) -> Result<(), StoreError> {
     let mut row = check_row(work, payment_id).await?;
-    row.due_at = Some(work.now);
-    row.woken_at = Some(work.now);
+    row.woken_at = row.woken_at.or(Some(work.now));
     row.parked_at = None;
     work.changes.checks.insert(payment_id, row);
     Ok(())
 }
 
-/// Since when a payment is due; `None` when it is not.
-fn due_since(work: &Work, id: PaymentId, options: &ClaimOptions) -> Option<Timestamp> {
+/// A payment that can be claimed.
+struct Due {
+    since: Timestamp,
+    id: PaymentId,
+    /// Its own time had come, woken or not.
+    scheduled: bool,
+}
+
+/// The payment, when it is due and nobody is at it.
+fn due(work: &Work, id: PaymentId, options: &ClaimOptions) -> Option<Due> {
     let row = work.get(&id, |tables| &tables.checks).unwrap_or_default();
     let record = record(work, id)?;
-    if row.parked_at.is_some() || row.lease.is_some_and(|lease| lease.until > work.now) {
+    let wanted = unsettled(record.payment.value.status()) == (options.kind == ClaimKind::Unsettled);
+    if !wanted || row.parked_at.is_some() || row.lease.is_some_and(|lease| lease.until > work.now) {
         return None;
     }
-    let due = match options.kind {
+    let by = options.due_by.unwrap_or(work.now);
+    let own_time = match options.kind {
         ClaimKind::Unsettled => {
-            if !unsettled(record.payment.value.status()) {
-                return None;
-            }
             let old_enough = later(record.updated_at, options.min_age);
-            if row.woken_at.is_none() && old_enough > work.now {
-                return None;
-            }
-            row.due_at.unwrap_or(old_enough)
+            (old_enough <= by).then(|| row.due_at.unwrap_or(old_enough))
         }
-        ClaimKind::Watched => {
-            if unsettled(record.payment.value.status()) {
-                return None;
-            }
-            row.due_at?
-        }
+        ClaimKind::Watched => row.due_at,
     };
-    (due <= work.now).then_some(due)
+    let own_time = own_time.filter(|at| *at <= by);
+    let woken = row.woken_at.filter(|at| *at <= by);
+    let since = own_time.into_iter().chain(woken).min()?;
+    Some(Due { since, id, scheduled: own_time.is_some() })
 }
 
 fn taken(work: &Work, id: PaymentId) -> bool {
@@ -78,18 +80,16 @@ fn taken(work: &Work, id: PaymentId) -> bool {
 }
 
 pub(super) async fn claim_due(work: &mut Work, options: &ClaimOptions) -> Result<Vec<Claim>, StoreError> {
-    let ids: Vec<PaymentId> = {
+    let ids: BTreeSet<PaymentId> = {
         let state = work.shared.state();
-        let mut ids: Vec<_> = state.tables.payments.keys().copied().collect();
+        let mut ids: BTreeSet<_> = state.tables.payments.keys().copied().collect();
         ids.extend(work.changes.payments.keys().copied());
         ids
     };
-    let mut due: Vec<(Timestamp, PaymentId)> =
-        ids.into_iter().filter_map(|id| due_since(work, id, options).map(|since| (since, id))).collect();
-    due.sort_unstable();
-    due.dedup();
+    let mut due: Vec<Due> = ids.into_iter().filter_map(|id| due(work, id, options)).collect();
+    due.sort_by_key(|due| (due.since, due.id));
     let mut claims = Vec::new();
-    for (_, id) in due {
+    for Due { id, scheduled, .. } in due {
         if claims.len() >= usize::try_from(options.limit).unwrap_or(usize::MAX) {
             break;
         }
@@ -98,7 +98,7 @@ pub(super) async fn claim_due(work: &mut Work, options: &ClaimOptions) -> Result
             continue;
         }
         work.lock(LockKey::Payment(id)).await?;
-        claims.extend(claim(work, id, options.lease).await?);
+        claims.extend(claim(work, id, options.lease, scheduled).await?);
     }
     Ok(claims)
 }
@@ -116,10 +116,19 @@ pub(super) async fn claim_payment(
     let row = check_row(work, id).await?;
     let leased = row.lease.is_some_and(|lease| lease.until > work.now);
     let too_soon = row.claimed_at.is_some_and(|at| later(at, min_interval) > work.now);
-    if leased || too_soon { Ok(None) } else { claim(work, id, lease).await }
+    if leased || too_soon {
+        return Ok(None);
+    }
+    let scheduled = row.due_at.is_some_and(|at| at <= work.now);
+    claim(work, id, lease, scheduled).await
 }
 
-async fn claim(work: &mut Work, id: PaymentId, lease: Duration) -> Result<Option<Claim>, StoreError> {
+async fn claim(
+    work: &mut Work,
+    id: PaymentId,
+    lease: Duration,
+    scheduled: bool,
+) -> Result<Option<Claim>, StoreError> {
     let mut row = check_row(work, id).await?;
     let lease_id = work.shared.leases.next();
     row.lease = Some(Lease { id: lease_id, until: later(work.now, lease) });
@@ -147,6 +156,7 @@ async fn claim(work: &mut Work, id: PaymentId, lease: Duration) -> Result<Option
         lease_id,
         record,
         claimed_at: work.now,
+        scheduled,
         hints,
         transaction_seen: row.transaction_seen,
         not_found_count: row.not_found_count,
@@ -171,10 +181,11 @@ pub(super) async fn finish_claim(
     let id = claim.record.payment.value.id();
     let Some(mut row) = own_lease(work, claim).await? else { return Ok(false) };
     row.lease = None;
-    row.due_at = match (row.woken_at, next.due_in) {
-        (Some(_), _) => Some(work.now),
-        (None, due_in) => due_in.map(|due_in| later(work.now, due_in)),
-    };
+    match next.due {
+        NextDue::In(wait) => row.due_at = Some(later(work.now, wait)),
+        NextDue::Never => row.due_at = None,
+        NextDue::Keep => {}
+    }
     row.transaction_seen = next.transaction_seen;
     row.not_found_count = next.not_found_count;
     if next.not_found_now {
