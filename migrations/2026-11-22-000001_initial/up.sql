@@ -76,7 +76,8 @@ CREATE TABLE order_item (
 CREATE SEQUENCE payment_id_seq;
 CREATE TABLE payment (
     id BIGINT PRIMARY KEY DEFAULT nextval('payment_id_seq'),
-    order_id BIGINT NOT NULL UNIQUE REFERENCES orders (id),
+    -- Checked at commit: order and payment are inserted in one round trip, in either order.
+    order_id BIGINT NOT NULL UNIQUE REFERENCES orders (id) DEFERRABLE INITIALLY DEFERRED,
     user_id BIGINT NOT NULL,
     status VARCHAR(15) NOT NULL CHECK (status IN ('PENDING', 'IN_PROGRESS', 'PAID', 'FAILED')),
     total_amount BIGINT NOT NULL CHECK (total_amount > 0),
@@ -161,14 +162,18 @@ CREATE TABLE coupon_ledger (
 CREATE UNIQUE INDEX idx_coupon_ledger_once ON coupon_ledger (payment_id, issued_coupon_id, kind);
 
 -- When a payment is looked at next, and by whom: the reconciler's queue before its end, the watch list after it.
--- No row: an unsettled payment is due by its age alone.
 CREATE SEQUENCE payment_check_lease_seq;
 CREATE TABLE payment_check (
     payment_id BIGINT PRIMARY KEY REFERENCES payment (id),
+    -- The next look. None (or no row): an unsettled payment is due by its age alone, an ended one is not watched.
+    -- 'infinity': never, unless it is woken.
     due_at TIMESTAMPTZ,
+    -- The last claim, whether its time had come when it was made, and until when nobody else makes one.
     lease_id BIGINT,
+    scheduled BOOLEAN NOT NULL DEFAULT FALSE,
     leased_until TIMESTAMPTZ,
     claimed_at TIMESTAMPTZ,
+    -- Somebody wants a look at once, and no claim has been made since.
     woken_at TIMESTAMPTZ,
     failures INTEGER NOT NULL DEFAULT 0,
     parked_at TIMESTAMPTZ,
@@ -179,6 +184,7 @@ CREATE TABLE payment_check (
     watch_step INTEGER NOT NULL DEFAULT 0
 ) WITH (fillfactor = 70);
 CREATE INDEX idx_payment_check_due_at ON payment_check (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX idx_payment_check_woken_at ON payment_check (woken_at) WHERE woken_at IS NOT NULL;
 
 -- What callbacks named, written down before anything is asked. Never a card number.
 CREATE TABLE callback_inbox (
@@ -187,6 +193,8 @@ CREATE TABLE callback_inbox (
     times BIGINT NOT NULL DEFAULT 1,
     received_at TIMESTAMPTZ NOT NULL DEFAULT now(),
     last_received_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    -- The claim that bears it; none again when the callback comes again.
+    lease_id BIGINT,
     looked_up_at TIMESTAMPTZ,
     PRIMARY KEY (payment_id, external_payment_key)
 );

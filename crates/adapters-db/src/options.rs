@@ -1,0 +1,122 @@
+//! How to reach the database, and the limits of everything that is waited for.
+
+use crate::error::unavailable;
+use domain::ports::StoreError;
+use secrecy::{ExposeSecret, SecretString};
+use std::time::Duration;
+
+/// The settings `database.*` for one pool. `Debug` hides the address, which bears the password.
+#[derive(Debug, Clone)]
+pub struct DatabaseOptions {
+    /// `postgres://user:password@host:port/database`. What stands in its own `options=` comes last and wins.
+    pub url: SecretString,
+    /// What the pool is called in metrics, and in `pg_stat_activity` (`holdfast/<name>`).
+    pub pool_name: &'static str,
+    /// The most connections, at least 1.
+    pub pool_size: usize,
+    /// Longest wait for a connection, the opening of a new one included.
+    pub acquire_timeout: Duration,
+    /// Longest time to open a connection.
+    pub connect_timeout: Duration,
+    /// Longest run of one statement; ended by the server.
+    pub statement_timeout: Duration,
+    /// Longest wait for a lock; ended by the server.
+    pub lock_timeout: Duration,
+    /// After this long the server ends a transaction whose owner says nothing any more.
+    pub idle_in_transaction_session_timeout: Duration,
+    /// How often the server looks whether the client of a running statement is still there.
+    pub client_connection_check_interval: Duration,
+}
+
+impl DatabaseOptions {
+    /// The defaults of `docs/configuration.md` for a pool called `pool_name`, with 8 connections.
+    pub fn new(url: impl Into<SecretString>, pool_name: &'static str) -> Self {
+        Self {
+            url: url.into(),
+            pool_name,
+            pool_size: 8,
+            acquire_timeout: Duration::from_secs(2),
+            connect_timeout: Duration::from_secs(2),
+            statement_timeout: Duration::from_secs(3),
+            lock_timeout: Duration::from_secs(1),
+            idle_in_transaction_session_timeout: Duration::from_secs(2),
+            client_connection_check_interval: Duration::from_secs(1),
+        }
+    }
+
+    /// How long an answer may take before the server counts as vanished: it ends every statement before that itself.
+    pub(crate) fn answer_timeout(&self) -> Duration {
+        self.statement_timeout + Duration::from_secs(2)
+    }
+
+    /// # Errors
+    /// [`StoreError::Other`] when the address can't be read.
+    pub(crate) fn config(&self) -> Result<tokio_postgres::Config, StoreError> {
+        let mut config = parse(&self.url)?;
+        let own = format!(
+            "-c statement_timeout={} -c lock_timeout={} -c idle_in_transaction_session_timeout={} \
+             -c client_connection_check_interval={}",
+            self.statement_timeout.as_millis(),
+            self.lock_timeout.as_millis(),
+            self.idle_in_transaction_session_timeout.as_millis(),
+            self.client_connection_check_interval.as_millis(),
+        );
+        let options = match config.get_options() {
+            Some(given) => format!("{own} {given}"),
+            None => own,
+        };
+        config.options(options);
+        config.application_name(format!("holdfast/{}", self.pool_name));
+        config.connect_timeout(self.connect_timeout);
+        // A peer that vanished without a word is noticed when it does not acknowledge what we sent for so long ...
+        config.tcp_user_timeout(self.answer_timeout());
+        // ... and on an idle connection by probes.
+        config.keepalives(true);
+        config.keepalives_idle(Duration::from_secs(10));
+        config.keepalives_interval(Duration::from_secs(5));
+        config.keepalives_retries(3);
+        Ok(config)
+    }
+}
+
+/// # Errors
+/// [`StoreError::Other`]; the message says nothing of the address, which may bear a password.
+pub(crate) fn parse(url: &SecretString) -> Result<tokio_postgres::Config, StoreError> {
+    url.expose_secret()
+        .parse()
+        .map_err(|_| StoreError::Other { what: "database.url is not a PostgreSQL address".to_owned() })
+}
+
+/// An error of opening a connection, with its causes: tokio-postgres names only the kind.
+pub(crate) fn connect_error(error: &tokio_postgres::Error) -> StoreError {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    unavailable(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_has_the_last_word_and_is_never_shown() {
+        let url = "postgres://me:secret@localhost/db?options=-c%20lock_timeout%3D5s";
+        let options = DatabaseOptions::new(url, "api");
+        let config = options.config().unwrap();
+        let given = config.get_options().unwrap();
+        assert!(given.starts_with("-c statement_timeout=3000 -c lock_timeout=1000 "), "{given}");
+        assert!(given.ends_with("-c lock_timeout=5s"), "{given}");
+        assert!(!format!("{options:?}").contains("secret"));
+    }
+
+    #[test]
+    fn a_bad_address_is_refused_without_repeating_it() {
+        let error = DatabaseOptions::new("postgres://me:secret@host:port/db", "api").config().unwrap_err();
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+}

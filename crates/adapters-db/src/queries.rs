@@ -1,0 +1,109 @@
+//! [`Queries`] on [`PgStore`]: each read takes a connection for as long as it lasts.
+
+use crate::error::Failure;
+use crate::store::PgStore;
+use crate::{idempotency, migrations, reading};
+use async_trait::async_trait;
+use domain::ports::{
+    AdminPaymentFilter, DiscrepancyStatus, DiscrepancyView, IdempotencyKey, IdempotencyRecord,
+    IssuedCouponView, OrderCursor, OrderView, PaymentRecord, PaymentStatistics, PaymentView, ProductView,
+    Queries, StoreError,
+};
+use domain::{
+    DiscrepancyId, GatewayKey, MerchantId, Money, OrderId, OrderStatus, PaymentId, ProductId, UserId,
+};
+
+/// Runs `module::function(connection, arguments)` on a connection of the pool.
+macro_rules! read {
+    ($self:ident, $module:ident :: $function:ident ( $($argument:expr),* )) => {{
+        let session = $self.session().await?;
+        let result = session.answer($module::$function(session.connection()?, $($argument),*)).await;
+        match result {
+            Ok(value) => {
+                session.release();
+                Ok(value)
+            }
+            // After a failure the connection is closed rather than judged.
+            Err(Failure::Store(error)) => Err(error),
+            Err(Failure::Aborted) => Err(StoreError::Other { what: "an aborted read".to_owned() }),
+        }
+    }};
+}
+
+#[async_trait]
+impl Queries for PgStore {
+    async fn ready(&self) -> Result<(), StoreError> {
+        read!(self, migrations::require(self.migrations()))
+    }
+
+    async fn order(&self, user_id: Option<UserId>, id: OrderId) -> Result<Option<OrderView>, StoreError> {
+        read!(self, reading::order(user_id, id))
+    }
+
+    async fn orders(
+        &self,
+        user_id: UserId,
+        status: Option<OrderStatus>,
+        after: Option<OrderCursor>,
+        limit: u32,
+    ) -> Result<Vec<OrderView>, StoreError> {
+        read!(self, reading::orders(user_id, status, after, limit))
+    }
+
+    async fn payment(
+        &self,
+        user_id: Option<UserId>,
+        id: PaymentId,
+    ) -> Result<Option<PaymentView>, StoreError> {
+        read!(self, reading::payment(user_id, id))
+    }
+
+    async fn payments(&self, filter: &AdminPaymentFilter) -> Result<Vec<PaymentRecord>, StoreError> {
+        read!(self, reading::payments(filter))
+    }
+
+    async fn payment_of_order(&self, id: OrderId) -> Result<Option<PaymentId>, StoreError> {
+        read!(self, reading::payment_of_order(id))
+    }
+
+    async fn idempotency(&self, key: &IdempotencyKey) -> Result<Option<IdempotencyRecord>, StoreError> {
+        read!(self, idempotency::find(key))
+    }
+
+    async fn products(&self, after: Option<ProductId>, limit: u32) -> Result<Vec<ProductView>, StoreError> {
+        read!(self, reading::products(after, limit))
+    }
+
+    async fn product(&self, id: ProductId) -> Result<Option<ProductView>, StoreError> {
+        read!(self, reading::product(id))
+    }
+
+    async fn issued_coupons(&self, user_id: UserId) -> Result<Vec<IssuedCouponView>, StoreError> {
+        read!(self, reading::issued_coupons(user_id))
+    }
+
+    async fn point_balance(&self, user_id: UserId) -> Result<Money, StoreError> {
+        read!(self, reading::point_balance(user_id))
+    }
+
+    async fn discrepancies(
+        &self,
+        status: Option<DiscrepancyStatus>,
+        before: Option<DiscrepancyId>,
+        limit: u32,
+    ) -> Result<Vec<DiscrepancyView>, StoreError> {
+        read!(self, reading::discrepancies(status, before, limit))
+    }
+
+    async fn discrepancy(&self, id: DiscrepancyId) -> Result<Option<DiscrepancyView>, StoreError> {
+        read!(self, reading::discrepancy(id))
+    }
+
+    async fn statistics(&self) -> Result<PaymentStatistics, StoreError> {
+        read!(self, reading::statistics())
+    }
+
+    async fn last_paid_key(&self) -> Result<Option<(MerchantId, GatewayKey)>, StoreError> {
+        read!(self, reading::last_paid_key())
+    }
+}

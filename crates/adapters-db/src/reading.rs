@@ -1,0 +1,334 @@
+//! The reads behind [`Queries`](domain::ports::Queries): no locks, no transaction.
+
+use crate::cached::cached;
+use crate::error::{Failure, corrupt};
+use crate::orders::items_of;
+use crate::rows::{
+    At, CouponRow, DiscrepancyRow, EventRow, IssuedCouponRow, ItemRow, OrderRow, PaymentRow, ProductRow,
+    holding, micros,
+};
+use crate::schema::{
+    coupon, discrepancy, issued_coupon, orders, payment, payment_event, point_account, product, stock,
+};
+use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz};
+use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, QueryableByName, SelectableHelper, sql_query};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use domain::ports::{
+    AdminPaymentFilter, DiscrepancyStatus, DiscrepancyView, IssuedCouponView, OrderCursor, OrderView,
+    PaymentEventView, PaymentRecord, PaymentStatistics, PaymentView, ProductView,
+};
+use domain::settlement::DiscrepancyKind;
+use domain::{
+    DiscrepancyId, GatewayKey, MerchantId, Money, OrderId, OrderStatus, PaymentId, PaymentStatus, ProductId,
+    Timestamp, UserId,
+};
+use futures_util::try_join;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Rows of orders with their payments, made views with the items.
+async fn order_views(
+    connection: &AsyncPgConnection,
+    rows: Vec<(OrderRow, PaymentRow)>,
+) -> Result<Vec<OrderView>, Failure> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut items: BTreeMap<i64, Vec<ItemRow>> = BTreeMap::new();
+    for item in items_of(connection, rows.iter().map(|(order, _)| order.id).collect()).await? {
+        items.entry(item.order_id).or_default().push(item);
+    }
+    let mut views = Vec::with_capacity(rows.len());
+    for (order, payment) in rows {
+        let placed_at = order.placed_at;
+        let own = items.remove(&order.id).unwrap_or_default();
+        views.push(OrderView {
+            order: order.into_order(own)?.value,
+            placed_at,
+            payment: PaymentRecord::try_from(payment)?,
+        });
+    }
+    Ok(views)
+}
+
+pub(crate) async fn order(
+    mut connection: &AsyncPgConnection,
+    user_id: Option<UserId>,
+    id: OrderId,
+) -> Result<Option<OrderView>, Failure> {
+    let mut query = payment::table
+        .inner_join(orders::table)
+        .filter(orders::id.eq(id.get()))
+        .select((OrderRow::as_select(), PaymentRow::as_select()))
+        .into_boxed();
+    if let Some(user_id) = user_id {
+        query = query.filter(orders::user_id.eq(user_id.get()));
+    }
+    let rows = query.load(&mut connection).await?;
+    Ok(order_views(connection, rows).await?.pop())
+}
+
+pub(crate) async fn orders(
+    mut connection: &AsyncPgConnection,
+    user_id: UserId,
+    status: Option<OrderStatus>,
+    after: Option<OrderCursor>,
+    limit: u32,
+) -> Result<Vec<OrderView>, Failure> {
+    let mut query = payment::table
+        .inner_join(orders::table)
+        .filter(orders::user_id.eq(user_id.get()))
+        .select((OrderRow::as_select(), PaymentRow::as_select()))
+        .order(orders::id.desc())
+        .limit(i64::from(limit))
+        .into_boxed();
+    if let Some(status) = status {
+        query = query.filter(orders::status.eq(status.as_str()));
+    }
+    if let Some(OrderCursor(last)) = after {
+        query = query.filter(orders::id.lt(last.get()));
+    }
+    let rows = query.load(&mut connection).await?;
+    order_views(connection, rows).await
+}
+
+#[derive(QueryableByName)]
+struct CheckRow {
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    next_check_at: Option<Timestamp>,
+    #[diesel(sql_type = Bool)]
+    parked: bool,
+}
+
+pub(crate) async fn payment(
+    connection: &AsyncPgConnection,
+    user_id: Option<UserId>,
+    id: PaymentId,
+) -> Result<Option<PaymentView>, Failure> {
+    const CHECK: &str = "SELECT coalesce(woken_at, nullif(due_at, 'infinity')) AS next_check_at, \
+        parked_at IS NOT NULL AS parked FROM payment_check WHERE payment_id = $1";
+    let mut query =
+        payment::table.filter(payment::id.eq(id.get())).select(PaymentRow::as_select()).into_boxed();
+    if let Some(user_id) = user_id {
+        query = query.filter(payment::user_id.eq(user_id.get()));
+    }
+    let (mut first, mut second, mut third) = (connection, connection, connection);
+    let (rows, events, checks): (Vec<PaymentRow>, Vec<EventRow>, Vec<CheckRow>) = try_join!(
+        query.load(&mut first),
+        payment_event::table
+            .filter(payment_event::payment_id.eq(id.get()))
+            .order(payment_event::id)
+            .select(EventRow::as_select())
+            .load(&mut second),
+        cached(sql_query(CHECK).bind::<BigInt, _>(id.get())).load(&mut third),
+    )?;
+    let Some(row) = rows.into_iter().next() else { return Ok(None) };
+    let check = checks.into_iter().next();
+    Ok(Some(PaymentView {
+        record: row.try_into()?,
+        history: events.into_iter().map(PaymentEventView::try_from).collect::<Result<_, _>>()?,
+        parked: check.as_ref().is_some_and(|check| check.parked),
+        next_check_at: check.and_then(|check| if check.parked { None } else { check.next_check_at }),
+    }))
+}
+
+pub(crate) async fn payments(
+    mut connection: &AsyncPgConnection,
+    filter: &AdminPaymentFilter,
+) -> Result<Vec<PaymentRecord>, Failure> {
+    #[derive(QueryableByName)]
+    struct Moment {
+        #[diesel(sql_type = Timestamptz)]
+        at: Timestamp,
+    }
+    const AGO: &str = "SELECT now() - $1 * interval '1 microsecond' AS at";
+    let mut query = payment::table
+        .select(PaymentRow::as_select())
+        .order(payment::id.desc())
+        .limit(i64::from(filter.limit))
+        .into_boxed();
+    if let Some(status) = filter.status {
+        query = query.filter(payment::status.eq(status.as_str()));
+    }
+    if let Some(before) = filter.before {
+        query = query.filter(payment::id.lt(before.get()));
+    }
+    if let Some(age) = filter.older_than {
+        // By the database's clock.
+        let moment: Moment =
+            cached(sql_query(AGO).bind::<BigInt, _>(micros(age))).get_result(&mut connection).await?;
+        query = query.filter(payment::created_at.lt(moment.at));
+    }
+    let rows: Vec<PaymentRow> = query.load(&mut connection).await?;
+    Ok(rows.into_iter().map(PaymentRecord::try_from).collect::<Result<_, _>>()?)
+}
+
+pub(crate) async fn payment_of_order(
+    mut connection: &AsyncPgConnection,
+    id: OrderId,
+) -> Result<Option<PaymentId>, Failure> {
+    let found: Option<i64> = payment::table
+        .filter(payment::order_id.eq(id.get()))
+        .select(payment::id)
+        .first(&mut connection)
+        .await
+        .optional()?;
+    Ok(found.map(|id| PaymentId::new(id).map_err(|error| corrupt("payment", id, error))).transpose()?)
+}
+
+pub(crate) async fn products(
+    mut connection: &AsyncPgConnection,
+    after: Option<ProductId>,
+    limit: u32,
+) -> Result<Vec<ProductView>, Failure> {
+    let rows: Vec<ProductRow> = stock::table
+        .inner_join(product::table)
+        .filter(product::id.gt(after.map_or(0, ProductId::get)))
+        .order(product::id)
+        .limit(i64::from(limit))
+        .select((product::id, product::name, product::price, stock::quantity))
+        .load(&mut connection)
+        .await?;
+    Ok(rows.into_iter().map(ProductView::try_from).collect::<Result<_, _>>()?)
+}
+
+pub(crate) async fn product(
+    mut connection: &AsyncPgConnection,
+    id: ProductId,
+) -> Result<Option<ProductView>, Failure> {
+    let row: Option<ProductRow> = stock::table
+        .inner_join(product::table)
+        .filter(product::id.eq(id.get()))
+        .select((product::id, product::name, product::price, stock::quantity))
+        .first(&mut connection)
+        .await
+        .optional()?;
+    Ok(row.map(ProductView::try_from).transpose()?)
+}
+
+pub(crate) async fn issued_coupons(
+    mut connection: &AsyncPgConnection,
+    user_id: UserId,
+) -> Result<Vec<IssuedCouponView>, Failure> {
+    let rows: Vec<(IssuedCouponRow, CouponRow)> = issued_coupon::table
+        .inner_join(coupon::table)
+        .filter(issued_coupon::user_id.eq(user_id.get()))
+        .order(issued_coupon::id.desc())
+        .select((IssuedCouponRow::as_select(), CouponRow::as_select()))
+        .load(&mut connection)
+        .await?;
+    let mut views = Vec::with_capacity(rows.len());
+    for (issued, coupon) in rows {
+        let held = holding(issued, coupon)?.value;
+        views.push(IssuedCouponView { issued: held.issued, coupon: held.coupon });
+    }
+    Ok(views)
+}
+
+pub(crate) async fn point_balance(
+    mut connection: &AsyncPgConnection,
+    user_id: UserId,
+) -> Result<Money, Failure> {
+    let balance: Option<i64> = point_account::table
+        .find(user_id.get())
+        .select(point_account::balance)
+        .first(&mut connection)
+        .await
+        .optional()?;
+    Ok(At::row("point_account", user_id.get()).money(balance.unwrap_or(0))?)
+}
+
+pub(crate) async fn discrepancies(
+    mut connection: &AsyncPgConnection,
+    status: Option<DiscrepancyStatus>,
+    before: Option<DiscrepancyId>,
+    limit: u32,
+) -> Result<Vec<DiscrepancyView>, Failure> {
+    let mut query = discrepancy::table
+        .inner_join(payment::table)
+        .select((DiscrepancyRow::as_select(), payment::order_id))
+        .order(discrepancy::id.desc())
+        .limit(i64::from(limit))
+        .into_boxed();
+    if let Some(status) = status {
+        query = query.filter(discrepancy::status.eq(status.as_str()));
+    }
+    if let Some(before) = before {
+        query = query.filter(discrepancy::id.lt(before.get()));
+    }
+    let rows: Vec<(DiscrepancyRow, i64)> = query.load(&mut connection).await?;
+    Ok(rows.into_iter().map(|(row, order_id)| row.into_view(order_id)).collect::<Result<_, _>>()?)
+}
+
+pub(crate) async fn discrepancy(
+    mut connection: &AsyncPgConnection,
+    id: DiscrepancyId,
+) -> Result<Option<DiscrepancyView>, Failure> {
+    let row: Option<(DiscrepancyRow, i64)> = discrepancy::table
+        .inner_join(payment::table)
+        .filter(discrepancy::id.eq(id.get()))
+        .select((DiscrepancyRow::as_select(), payment::order_id))
+        .first(&mut connection)
+        .await
+        .optional()?;
+    Ok(row.map(|(row, order_id)| row.into_view(order_id)).transpose()?)
+}
+
+#[derive(QueryableByName)]
+struct UnsettledRow {
+    #[diesel(sql_type = BigInt)]
+    unsettled: i64,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    oldest_micros: Option<i64>,
+    #[diesel(sql_type = BigInt)]
+    watched: i64,
+}
+
+#[derive(QueryableByName)]
+struct OpenRow {
+    #[diesel(sql_type = Text)]
+    kind: String,
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+}
+
+pub(crate) async fn statistics(connection: &AsyncPgConnection) -> Result<PaymentStatistics, Failure> {
+    const PAYMENTS: &str = "SELECT count(*) AS unsettled, \
+            (extract(epoch FROM now() - min(created_at)) * 1000000)::bigint AS oldest_micros, \
+            (SELECT count(*) FROM payment_check c JOIN payment p ON p.id = c.payment_id \
+                WHERE c.due_at < 'infinity' AND p.status IN ('PAID', 'FAILED')) AS watched \
+        FROM payment WHERE status IN ('PENDING', 'IN_PROGRESS')";
+    const OPEN: &str = "SELECT kind, count(*) AS number FROM discrepancy WHERE status = 'OPEN' GROUP BY kind";
+    let (mut first, mut second) = (connection, connection);
+    let (payments, open): (UnsettledRow, Vec<OpenRow>) = try_join!(
+        cached(sql_query(PAYMENTS)).get_result(&mut first),
+        cached(sql_query(OPEN)).load(&mut second),
+    )?;
+    let number = |count: i64| u64::try_from(count).unwrap_or(0);
+    let of_kind = |kind: DiscrepancyKind| {
+        open.iter().find(|row| row.kind == kind.as_str()).map_or(0, |row| number(row.number))
+    };
+    Ok(PaymentStatistics {
+        unsettled: number(payments.unsettled),
+        oldest_unsettled: payments.oldest_micros.map(|micros| Duration::from_micros(number(micros))),
+        open_discrepancies: DiscrepancyKind::ALL.into_iter().map(|kind| (kind, of_kind(kind))).collect(),
+        watched: number(payments.watched),
+    })
+}
+
+pub(crate) async fn last_paid_key(
+    mut connection: &AsyncPgConnection,
+) -> Result<Option<(MerchantId, GatewayKey)>, Failure> {
+    let found: Option<(i64, String, Option<String>)> = payment::table
+        .filter(payment::status.eq(PaymentStatus::Paid.as_str()))
+        .filter(payment::external_payment_key.is_not_null())
+        .order((payment::updated_at.desc(), payment::id.desc()))
+        .select((payment::id, payment::merchant_id, payment::external_payment_key))
+        .first(&mut connection)
+        .await
+        .optional()?;
+    let Some((id, merchant, Some(key))) = found else { return Ok(None) };
+    let merchant = MerchantId::new(merchant).map_err(|error| corrupt("payment", id, error))?;
+    let key = GatewayKey::new(key).map_err(|error| corrupt("payment", id, error))?;
+    Ok(Some((merchant, key)))
+}
