@@ -1,0 +1,175 @@
+//! Metrics and log lines of the guarded call (spec 03). Labels come from fixed lists: nothing that a request or an answer
+//! bears ever becomes one, and no line bears more than a cause.
+
+use crate::breaker::{Snapshot, State, Transition};
+use crate::transport::{LookupAttempt, PaymentAttempt, cause};
+use domain::ports::{FailureCause, Lookup};
+use metrics::{counter, gauge, histogram};
+use std::time::Duration;
+
+/// `operation` of a payment request.
+pub(super) const CHARGE: &str = "charge";
+/// `operation` of a look-up by key.
+pub(super) const FIND_BY_KEY: &str = "find_by_key";
+/// `operation` of a look-up by order.
+pub(super) const FIND_BY_ORDER: &str = "find_by_order";
+/// `operation` of the question by order id before a request is repeated or compensated.
+pub(super) const PROBE: &str = "probe";
+/// `operation` of any look-up, where they share something.
+pub(super) const LOOK_UP: &str = "look_up";
+
+/// How an attempt ended: the values of the labels `result` and `error`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ending {
+    result: &'static str,
+    error: &'static str,
+    misconfigured: Option<u16>,
+}
+
+impl From<&PaymentAttempt> for Ending {
+    fn from(attempt: &PaymentAttempt) -> Self {
+        let ending = |result, error| Self { result, error, misconfigured: None };
+        match attempt {
+            PaymentAttempt::Accepted { .. } => ending("accepted", ""),
+            PaymentAttempt::Rejected { .. } => ending("rejected", ""),
+            PaymentAttempt::Misconfigured { status } => {
+                let error = cause::of_status(*status).0;
+                Self { result: "misconfigured", error, misconfigured: Some(*status) }
+            }
+            PaymentAttempt::NotReached { cause, .. } => ending("not_reached", cause.0),
+            PaymentAttempt::Uncertain { cause } => ending("uncertain", cause.0),
+        }
+    }
+}
+
+impl<T> From<&LookupAttempt<T>> for Ending {
+    fn from(attempt: &LookupAttempt<T>) -> Self {
+        match attempt {
+            Ok(Lookup::Found(_)) => Self { result: "found", error: "", misconfigured: None },
+            Ok(Lookup::NotFound) => Self { result: "not_found", error: "", misconfigured: None },
+            Err(failure) => Self {
+                result: if failure.misconfigured.is_some() { "misconfigured" } else { "unreachable" },
+                error: failure.cause.0,
+                misconfigured: failure.misconfigured,
+            },
+        }
+    }
+}
+
+/// One HTTP attempt has ended; `nth` begins with 1.
+pub(super) fn attempt_ended(operation: &'static str, nth: u32, ending: Ending, took: Duration) {
+    let Ending { result, error, misconfigured } = ending;
+    counter!("pg_request_total", "operation" => operation, "result" => result, "error" => error).increment(1);
+    histogram!("pg_request_latency_seconds", "operation" => operation, "result" => result)
+        .record(took.as_secs_f64());
+    if nth > 1 {
+        counter!("pg_retry_attempts_total", "operation" => operation, "result" => result).increment(1);
+    }
+    if let Some(status) = misconfigured {
+        counter!("pg_misconfigured_total", "operation" => operation, "status" => status.to_string())
+            .increment(1);
+        tracing::error!(
+            operation,
+            status,
+            "PG answers that we are configured wrongly: check pg.base_url and pg.merchant_id"
+        );
+    }
+}
+
+/// A retry is about to be made.
+pub(super) fn retrying(attempt: u32, reason: FailureCause) {
+    tracing::warn!("PG request retry. attempt={attempt}, reason={}", reason.0);
+}
+
+/// A retry was not made for want of budget.
+pub(super) fn budget_exhausted(operation: &'static str) {
+    counter!("pg_retry_budget_exhausted_total", "operation" => operation).increment(1);
+}
+
+/// A call was not made because too many were under way.
+pub(super) fn bulkhead_full(operation: &'static str) {
+    counter!("pg_bulkhead_rejected_total", "operation" => operation).increment(1);
+}
+
+/// What a probe said.
+pub(super) fn probed(result: &'static str) {
+    counter!("pg_probe_total", "result" => result).increment(1);
+}
+
+/// What the circuit was told of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Recorded {
+    Successful,
+    Failed,
+    Ignored,
+}
+
+/// A whole call has ended, after all its attempts. A refusal is an answer: no retry could have helped, and none failed.
+pub(super) fn call_ended(circuit: &'static str, recorded: Recorded, attempts: u32, slowest: Duration) {
+    let kind = match recorded {
+        Recorded::Successful => "successful",
+        Recorded::Failed => "failed",
+        Recorded::Ignored => "ignored",
+    };
+    histogram!("resilience4j_circuitbreaker_calls_seconds", "name" => circuit, "kind" => kind)
+        .record(slowest.as_secs_f64());
+    let kind = match (recorded, attempts > 1) {
+        (Recorded::Successful | Recorded::Ignored, false) => "successful_without_retry",
+        (Recorded::Successful | Recorded::Ignored, true) => "successful_with_retry",
+        (Recorded::Failed, false) => "failed_without_retry",
+        (Recorded::Failed, true) => "failed_with_retry",
+    };
+    counter!("resilience4j_retry_calls_total", "name" => circuit, "kind" => kind).increment(1);
+}
+
+/// A circuit has changed its state.
+pub(super) fn circuit_changed(transition: &Transition) {
+    tracing::info!(circuit = %transition.breaker, "{transition}");
+    if let Some(opened) = transition.opened() {
+        tracing::warn!(circuit = %transition.breaker, "{opened}");
+    }
+}
+
+/// A circuit's gauges, and its counters, which it keeps itself.
+pub(super) fn publish_circuit(snapshot: &Snapshot) {
+    let name = snapshot.name.as_ref().to_owned();
+    for state in State::ALL {
+        let is_it = f64::from(u8::from(state == snapshot.state));
+        gauge!("resilience4j_circuitbreaker_state", "name" => name.clone(), "state" => state.label())
+            .set(is_it);
+    }
+    gauge!("resilience4j_circuitbreaker_failure_rate", "name" => name.clone())
+        .set(snapshot.failure_percent());
+    gauge!("resilience4j_circuitbreaker_slow_call_rate", "name" => name.clone())
+        .set(snapshot.slow_call_percent());
+    for (kind, calls) in [("successful", snapshot.buffered.successful), ("failed", snapshot.buffered.failed)]
+    {
+        gauge!("resilience4j_circuitbreaker_buffered_calls", "name" => name.clone(), "kind" => kind)
+            .set(f64::from(calls));
+    }
+    let totals = &snapshot.totals;
+    counter!("resilience4j_circuitbreaker_not_permitted_calls_total", "name" => name.clone(), "kind" => "not_permitted")
+        .absolute(totals.not_permitted);
+    counter!("circuitbreaker_slow_calls_total", "name" => name.clone()).absolute(totals.slow);
+    counter!("circuitbreaker_stale_results_total", "name" => name.clone()).absolute(totals.stale);
+    counter!("circuitbreaker_abandoned_calls_total", "name" => name.clone()).absolute(totals.abandoned);
+    for (from, to, count) in &snapshot.transitions {
+        counter!(
+            "circuitbreaker_transitions_total",
+            "name" => name.clone(), "from" => from.label(), "to" => to.label()
+        )
+        .absolute(*count);
+    }
+    let next_probe = snapshot.retry_after.unwrap_or_default();
+    gauge!("circuitbreaker_next_probe_seconds", "name" => name).set(next_probe.as_secs_f64());
+}
+
+/// Calls under way.
+pub(super) fn publish_calls(in_flight: usize) {
+    gauge!("pg_calls_in_flight").set(in_flight as f64);
+}
+
+/// The retry budget.
+pub(super) fn publish_budget(tokens: f64) {
+    gauge!("pg_retry_budget_tokens").set(tokens);
+}
