@@ -17,6 +17,6 @@ pub mod store;
 
 pub use clock::Clock;
 pub use entropy::TestEntropy;
-pub use faults::{Fault, Faults, NoFaults};
+pub use faults::{Fault, Faults, NoFaults, Site};
 pub use gateway::{FakeGateway, GatewayCall};
 pub use store::{CommitObserver, ConnectionOptions, FakeDatabase, FakeStore};

@@ -4,11 +4,10 @@
 
 use super::locks::LockKey;
 use super::settling::{record, unsettled};
-use super::{CheckRow, InboxRow, Lease, Work, check};
+use super::{CheckRow, InboxRow, Lease, PaymentRow, Work, check};
 use crate::clock::later;
 use domain::ports::{Claim, ClaimKind, ClaimOptions, NextCheck, NextDue, StoreError};
 use domain::{GatewayKey, PaymentId, Timestamp};
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The check row, locked; a new one when there is none.
@@ -53,25 +52,40 @@ struct Due {
 }
 
 /// The payment, when it is due and nobody is at it.
-fn due(work: &Work, id: PaymentId, options: &ClaimOptions) -> Option<Due> {
-    let row = work.get(&id, |tables| &tables.checks).unwrap_or_default();
-    let record = record(work, id)?;
-    let wanted = unsettled(record.payment.value.status()) == (options.kind == ClaimKind::Unsettled);
-    if !wanted || row.parked_at.is_some() || row.lease.is_some_and(|lease| lease.until > work.now) {
+fn due(row: &PaymentRow, check: &CheckRow, options: &ClaimOptions, now: Timestamp) -> Option<Due> {
+    let payment = &row.record.payment.value;
+    let wanted = unsettled(payment.status()) == (options.kind == ClaimKind::Unsettled);
+    if !wanted || check.parked_at.is_some() || check.lease.is_some_and(|lease| lease.until > now) {
         return None;
     }
-    let by = options.due_by.unwrap_or(work.now);
+    let by = options.due_by.unwrap_or(now);
     let own_time = match options.kind {
         ClaimKind::Unsettled => {
-            let old_enough = later(record.updated_at, options.min_age);
-            (old_enough <= by).then(|| row.due_at.unwrap_or(old_enough))
+            let old_enough = later(row.record.updated_at, options.min_age);
+            (old_enough <= by).then(|| check.due_at.unwrap_or(old_enough))
         }
-        ClaimKind::Watched => row.due_at,
+        ClaimKind::Watched => check.due_at,
     };
     let own_time = own_time.filter(|at| *at <= by);
-    let woken = row.woken_at.filter(|at| *at <= by);
+    let woken = check.woken_at.filter(|at| *at <= by);
     let since = own_time.into_iter().chain(woken).min()?;
-    Some(Due { since, id, scheduled: own_time.is_some() })
+    Some(Due { since, id: payment.id(), scheduled: own_time.is_some() })
+}
+
+/// All that is due, longest due first.
+fn all_due(work: &Work, options: &ClaimOptions) -> Vec<Due> {
+    let state = work.shared.state();
+    let (own, all) = (&work.changes, &state.tables);
+    let others = all.payments.iter().filter(|(id, _)| !own.payments.contains_key(id));
+    let mut due: Vec<Due> = others
+        .chain(&own.payments)
+        .filter_map(|(id, row)| {
+            let check = own.checks.get(id).or_else(|| all.checks.get(id)).copied().unwrap_or_default();
+            due(row, &check, options, work.now)
+        })
+        .collect();
+    due.sort_by_key(|due| (due.since, due.id));
+    due
 }
 
 fn taken(work: &Work, id: PaymentId) -> bool {
@@ -80,16 +94,8 @@ fn taken(work: &Work, id: PaymentId) -> bool {
 }
 
 pub(super) async fn claim_due(work: &mut Work, options: &ClaimOptions) -> Result<Vec<Claim>, StoreError> {
-    let ids: BTreeSet<PaymentId> = {
-        let state = work.shared.state();
-        let mut ids: BTreeSet<_> = state.tables.payments.keys().copied().collect();
-        ids.extend(work.changes.payments.keys().copied());
-        ids
-    };
-    let mut due: Vec<Due> = ids.into_iter().filter_map(|id| due(work, id, options)).collect();
-    due.sort_by_key(|due| (due.since, due.id));
     let mut claims = Vec::new();
-    for Due { id, scheduled, .. } in due {
+    for Due { id, scheduled, .. } in all_due(work, options) {
         if claims.len() >= usize::try_from(options.limit).unwrap_or(usize::MAX) {
             break;
         }

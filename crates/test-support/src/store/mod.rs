@@ -19,7 +19,7 @@ mod tx;
 pub use tables::*;
 
 use crate::clock::Clock;
-use crate::faults::{Fault, Faults, NoFaults};
+use crate::faults::{Fault, Faults, NoFaults, Site};
 use async_trait::async_trait;
 use domain::Timestamp;
 use domain::ports::{Store, StoreError, StoreTx};
@@ -128,6 +128,24 @@ impl FakeDatabase {
         look(&self.0.state().tables)
     }
 
+    /// When something is to be examined next, as far as is known now: the simulation skips idle turns by it.
+    pub fn next_look(&self, min_age: Duration) -> Option<Timestamp> {
+        self.read(|tables| {
+            let looks = tables.payments.iter().filter_map(|(id, row)| {
+                let check = tables.checks.get(id).copied().unwrap_or_default();
+                if check.parked_at.is_some() {
+                    return None;
+                }
+                let ended = row.record.payment.value.status().is_terminal();
+                let old_enough = crate::clock::later(row.record.updated_at, min_age);
+                let own_time = if ended { check.due_at } else { Some(check.due_at.unwrap_or(old_enough)) };
+                let look = own_time.into_iter().chain(check.woken_at).min()?;
+                Some(check.lease.map_or(look, |lease| look.max(lease.until)))
+            });
+            looks.min()
+        })
+    }
+
     /// The moment by the database's clock.
     pub fn now(&self) -> Timestamp {
         self.0.clock.now()
@@ -174,28 +192,31 @@ impl FakeStore {
         }
     }
 
-    async fn before(&self, site: &'static str) -> Result<(), StoreError> {
-        match self.faults.before(site).await {
-            Fault::None => Ok(()),
-            Fault::Unavailable | Fault::CommitUnknown { .. } => Err(unavailable(site)),
-        }
+    async fn before(&self, site: Site) -> Result<(), StoreError> {
+        failed(self.faults.before(site).await, site)
     }
 
-    async fn after(&self, site: &'static str) -> Result<(), StoreError> {
-        match self.faults.after(site).await {
-            Fault::None => Ok(()),
-            Fault::Unavailable | Fault::CommitUnknown { .. } => Err(unavailable(site)),
-        }
+    async fn after(&self, site: Site) -> Result<(), StoreError> {
+        failed(self.faults.after(site).await, site)
+    }
+}
+
+fn failed(fault: Fault, site: Site) -> Result<(), StoreError> {
+    match fault {
+        Fault::None => Ok(()),
+        Fault::Conflict if !site.within.is_empty() => Err(conflict("40001 serialization failure")),
+        Fault::Conflict | Fault::Unavailable | Fault::CommitUnknown { .. } => Err(unavailable(site.call)),
     }
 }
 
 #[async_trait]
 impl Store for FakeStore {
     async fn begin(&self, name: &'static str) -> Result<Box<dyn StoreTx>, StoreError> {
-        self.before("store.begin").await?;
+        let site = Site { within: name, call: "store.begin" };
+        self.before(site).await?;
         let permit = self.connection().await?;
         let tx = tx::FakeTx::open(self.clone(), name, permit);
-        self.after("store.begin").await?;
+        self.after(site).await?;
         Ok(Box::new(tx))
     }
 }

@@ -2,6 +2,7 @@
 
 use super::placing::idempotency_record;
 use super::{FakeStore, OrderRow, PaymentRow, Tables};
+use crate::faults::Site;
 use async_trait::async_trait;
 use domain::ports::{
     AdminPaymentFilter, DiscrepancyStatus, DiscrepancyView, IdempotencyKey, IdempotencyRecord,
@@ -17,12 +18,13 @@ use domain::{
 impl FakeStore {
     async fn query<T>(
         &self,
-        site: &'static str,
+        call: &'static str,
         look: impl FnOnce(&Tables, Timestamp) -> T + Send,
     ) -> Result<T, StoreError>
     where
         T: Send,
     {
+        let site = Site::outside(call);
         self.before(site).await?;
         let _permit = self.connection().await?;
         let value = look(&self.shared.state().tables, self.shared.clock.now());

@@ -199,19 +199,19 @@ pub struct Tables {
     pub discrepancies: BTreeMap<DiscrepancyId, DiscrepancyRow>,
     pub idempotency: BTreeMap<IdempotencyKey, IdempotencyRow>,
     /// Unique index: the payment of an order.
-    pub(crate) payment_of_order: BTreeMap<OrderId, PaymentId>,
+    pub payment_of_order: BTreeMap<OrderId, PaymentId>,
     /// Unique index: the payment of a token. Keys change, so an entry counts only while its payment still has the key.
-    pub(crate) payment_of_token: BTreeMap<[u8; 32], PaymentId>,
+    pub payment_of_token: BTreeMap<[u8; 32], PaymentId>,
     /// Index of gateway keys; an entry counts only while its payment still has the key.
-    pub(crate) payment_of_key: BTreeMap<GatewayKey, PaymentId>,
+    pub payment_of_key: BTreeMap<GatewayKey, PaymentId>,
     /// Unique index of the stock ledger's payment rows.
-    pub(crate) stock_moved: BTreeMap<(PaymentId, ProductId, StockEntryKind), ()>,
+    pub stock_moved: BTreeMap<(PaymentId, ProductId, StockEntryKind), ()>,
     /// Unique index of the point ledger's payment rows.
-    pub(crate) points_moved: BTreeMap<(PaymentId, PointEntryKind), ()>,
+    pub points_moved: BTreeMap<(PaymentId, PointEntryKind), ()>,
     /// Unique index of the discrepancy ledger.
-    pub(crate) facts: BTreeMap<(PaymentId, String), DiscrepancyId>,
+    pub facts: BTreeMap<(PaymentId, String), DiscrepancyId>,
     /// Unique index: one coupon per buyer.
-    pub(crate) coupon_of_user: BTreeMap<(UserId, domain::CouponId), IssuedCouponId>,
+    pub coupon_of_user: BTreeMap<(UserId, domain::CouponId), IssuedCouponId>,
 }
 
 impl Tables {

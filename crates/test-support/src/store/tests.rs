@@ -8,12 +8,12 @@ struct At(&'static str, Fault, Fault);
 
 #[async_trait]
 impl Faults for At {
-    async fn before(&self, site: &'static str) -> Fault {
-        if site == self.0 { self.1 } else { Fault::None }
+    async fn before(&self, site: Site) -> Fault {
+        if site.call == self.0 { self.1 } else { Fault::None }
     }
 
-    async fn after(&self, site: &'static str) -> Fault {
-        if site == self.0 { self.2 } else { Fault::None }
+    async fn after(&self, site: Site) -> Fault {
+        if site.call == self.0 { self.2 } else { Fault::None }
     }
 }
 

@@ -1,7 +1,7 @@
 //! One open transaction: statements one after the other, poison, commit.
 
-use super::{FakeStore, Tables, Work, examining, goods, other, placing, settling, unavailable};
-use crate::faults::Fault;
+use super::{FakeStore, Tables, Work, conflict, examining, goods, other, placing, settling, unavailable};
+use crate::faults::{Fault, Site};
 use async_trait::async_trait;
 use domain::ports::{
     Claim, ClaimOptions, CommitError, CouponHolding, IdempotencyClaim, IdempotencyKey, IdempotencyRecord,
@@ -32,7 +32,7 @@ pub(super) struct FakeTx {
 /// left in the middle of a statement is of no more use.
 struct Statement<'a> {
     tx: &'a FakeTx,
-    site: &'static str,
+    site: Site,
     work: MutexGuard<'a, Work>,
     finished: bool,
 }
@@ -68,7 +68,8 @@ impl FakeTx {
         Self { store, name, now, work, poisoned: AtomicBool::new(false), _permit: permit }
     }
 
-    async fn statement(&self, site: &'static str) -> Result<Statement<'_>, StoreError> {
+    async fn statement(&self, call: &'static str) -> Result<Statement<'_>, StoreError> {
+        let site = Site { within: self.name, call };
         let work = self.work.lock().await;
         if self.poisoned.load(Ordering::Relaxed) {
             return Err(other("25P02 the transaction is aborted"));
@@ -111,8 +112,12 @@ impl StoreTx for FakeTx {
         if this.poisoned.load(Ordering::Relaxed) {
             return Err(CommitError::RolledBack(other("25P02 the transaction is aborted")));
         }
-        match this.store.faults.before("tx.commit").await {
+        let site = Site { within: this.name, call: "tx.commit" };
+        match this.store.faults.before(site).await {
             Fault::None => {}
+            Fault::Conflict => {
+                return Err(CommitError::RolledBack(conflict("40001 serialization failure")));
+            }
             Fault::Unavailable => return Err(CommitError::RolledBack(unavailable("tx.commit"))),
             Fault::CommitUnknown { stored } => {
                 if stored {
@@ -122,9 +127,11 @@ impl StoreTx for FakeTx {
             }
         }
         Self::store_changes(this.name, this.work.into_inner());
-        match this.store.faults.after("tx.commit").await {
+        match this.store.faults.after(site).await {
             Fault::None => Ok(()),
-            Fault::Unavailable | Fault::CommitUnknown { .. } => Err(CommitError::OutcomeUnknown),
+            Fault::Conflict | Fault::Unavailable | Fault::CommitUnknown { .. } => {
+                Err(CommitError::OutcomeUnknown)
+            }
         }
     }
 
