@@ -98,6 +98,24 @@ fn a_success_that_races_with_the_opening_is_counted_or_stale_never_both_nor_in_t
 }
 
 #[test]
+fn a_late_success_never_enters_a_stripe_that_was_opened_again() {
+    let now = start();
+    explore(6, move || {
+        let breaker = warm(config(), now);
+        let ticket = breaker.acquire_as(1, now).unwrap();
+        let late = thread::spawn(move || ticket.success(now, ms(0)));
+        breaker.apply(Command::Reset, now);
+        for _ in 0..2 {
+            breaker.acquire_as(0, now).unwrap().success(now, ms(0));
+        }
+        late.join().unwrap();
+        let seen = breaker.snapshot(now);
+        assert_eq!(seen.buffered.calls, 2);
+        assert_eq!(seen.totals.successful + seen.totals.stale, 5);
+    });
+}
+
+#[test]
 fn nothing_passes_once_a_thread_has_seen_it_open() {
     let now = start();
     explore(6, move || {
