@@ -9,5 +9,6 @@ pub mod settings;
 pub mod shutdown;
 mod start;
 pub mod telemetry;
+pub mod wiring;
 
 pub use start::{Started, start};
