@@ -104,7 +104,7 @@ pub async fn run_turn(
             let Some(first) = claims.first() else { break };
             began = began.or(Some(first.claimed_at));
             tracing::info!("PaymentStatusScheduler started. target_count={}", claims.len());
-            examine_batch(make_io, policy, &claims, &mut turn).await;
+            examine_batch(make_io, policy, claims, &mut turn).await;
         }
     }
     Ok(turn)
@@ -127,12 +127,15 @@ async fn claim(
 async fn examine_batch(
     make_io: &(dyn Fn() -> Io + Sync),
     policy: &Policy,
-    claims: &[Claim],
+    claims: Vec<Claim>,
     turn: &mut Turn,
 ) {
     let concurrency = policy.concurrency.max(1);
-    let findings: Vec<(&Claim, Result<Findings, GatewayUnreachable>)> = stream::iter(claims)
-        .map(|claim| async move { (claim, examine::investigate(&mut make_io(), claim).await) })
+    let findings: Vec<(Claim, Result<Findings, GatewayUnreachable>)> = stream::iter(claims)
+        .map(|claim| async move {
+            let findings = examine::investigate(&mut make_io(), &claim).await;
+            (claim, findings)
+        })
         .buffered(concurrency)
         .collect()
         .await;
@@ -140,7 +143,7 @@ async fn examine_batch(
     turn.suspended |= suspended;
     let mut examined = stream::iter(findings)
         .map(|(claim, findings)| async move {
-            examine::conclude(&mut make_io(), policy, claim, findings, suspended, Cause::Reconciler).await
+            examine::conclude(&mut make_io(), policy, &claim, findings, suspended, Cause::Reconciler).await
         })
         .buffered(concurrency);
     while let Some(examined) = examined.next().await {
@@ -154,7 +157,7 @@ async fn examine_batch(
 async fn interlock(
     io: &mut Io,
     policy: &Policy,
-    findings: &[(&Claim, Result<Findings, GatewayUnreachable>)],
+    findings: &[(Claim, Result<Findings, GatewayUnreachable>)],
 ) -> bool {
     let answered = findings.iter().filter_map(|(_, findings)| findings.as_ref().ok());
     let (mut asked, mut none, mut lost) = (0_u64, 0_u64, 0_u64);

@@ -1,12 +1,14 @@
 //! Builds the adapters from the settings and binds the use-cases to them: the one place where all crates meet.
 
 use crate::entropy::OsEntropy;
-use crate::settings::{CircuitSettings, DatabaseSettings, GatewayCallSettings, GatewaySettings, Settings, WindowType};
+use crate::settings::{
+    CircuitSettings, DatabaseSettings, GatewayCallSettings, GatewaySettings, Settings, WindowType,
+};
 use adapters_db::{DatabaseOptions, PgStore};
 use adapters_pg::breaker::{Config as CircuitConfig, SlidingWindow};
-use adapters_pg::gateway::{CallConfig, Circuits, GatewayConfig, GuardedGateway, RetryConfig};
-use adapters_pg::http::{HttpConfig, HttpTransport};
 use adapters_pg::retry_budget::RetryBudgetConfig;
+use adapters_pg::{CallConfig, Circuits, GatewayConfig, GuardedGateway, RetryConfig};
+use adapters_pg::{HttpConfig, HttpTransport};
 use anyhow::Context as _;
 use application::{Adapters, Application, CallbackTokens, Policy};
 use domain::MerchantId;
@@ -47,7 +49,10 @@ impl System {
                 }
             }
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "gauges of payments could not be read");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "gauges of payments could not be read"
+                );
             }
         }
     }
@@ -66,11 +71,15 @@ fn count(number: u64) -> f64 {
 pub fn build(settings: &Settings) -> anyhow::Result<System> {
     let entropy: Arc<dyn Entropy> = Arc::new(OsEntropy);
     let transport = HttpTransport::new(&http(&settings.pg)).context("pg.base_url")?;
-    let gateway = GuardedGateway::new(transport, gateway(&settings.pg), Arc::clone(&entropy)).context("pg")?;
+    let gateway =
+        GuardedGateway::new(transport, gateway(&settings.pg), Arc::clone(&entropy)).context("pg")?;
     let gateway = Arc::new(gateway);
     let requests = PgStore::connect(&database(&settings.database, "api", settings.database.pool_size))?;
-    let settlement =
-        PgStore::connect(&database(&settings.database, "settlement", settings.database.settlement_pool_size))?;
+    let settlement = PgStore::connect(&database(
+        &settings.database,
+        "settlement",
+        settings.database.settlement_pool_size,
+    ))?;
     let queries: Arc<dyn Queries> = Arc::new(requests.clone());
     let adapters = Adapters {
         store: Arc::new(requests.clone()),
@@ -193,7 +202,8 @@ fn circuit(settings: &CircuitSettings) -> CircuitConfig {
         open_wait_max: settings.max_wait_duration_in_open_state,
         open_wait_jitter: settings.open_wait_jitter_percent,
         half_open_calls: settings.permitted_calls_in_half_open,
-        half_open_max: Some(settings.max_wait_duration_in_half_open_state).filter(|limit| *limit > Duration::ZERO),
+        half_open_max: Some(settings.max_wait_duration_in_half_open_state)
+            .filter(|limit| *limit > Duration::ZERO),
         automatic_half_open: true,
     }
 }

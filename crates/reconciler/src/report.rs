@@ -25,7 +25,8 @@ struct TurnJson {
 
 /// One line for people.
 pub(crate) fn summary(turn: &Turn) -> String {
-    let Turn { examined, paid, failed, forced, waiting, ended, unreachable, errors, parked, suspended } = turn;
+    let Turn { examined, paid, failed, forced, waiting, ended, unreachable, errors, parked, suspended } =
+        turn;
     let suspended = if *suspended { ", \"no such transaction\" not believed" } else { "" };
     format!(
         "turn: examined={examined} paid={paid} failed={failed} (forced={forced}) waiting={waiting} ended={ended} \
@@ -38,7 +39,8 @@ pub(crate) fn print_turn(turn: &Turn, json: bool) -> anyhow::Result<()> {
     if !json {
         return line(&summary(turn));
     }
-    let Turn { examined, paid, failed, forced, waiting, ended, unreachable, errors, parked, suspended } = *turn;
+    let Turn { examined, paid, failed, forced, waiting, ended, unreachable, errors, parked, suspended } =
+        *turn;
     line(&serde_json::to_string(&TurnJson {
         examined,
         paid,
