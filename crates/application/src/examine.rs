@@ -67,7 +67,7 @@ pub async fn investigate(io: &mut Io, claim: &Claim) -> Result<Findings, Gateway
     if let Some(key) = payment.key() {
         let answer = match gateway.find_by_key(merchant, key).await? {
             Lookup::Found(transaction) => KeyAnswer::Found(transaction),
-            Lookup::NotFound => KeyAnswer::NotFound,
+            Lookup::NotFound => KeyAnswer::NotFound(key.clone()),
         };
         let pays = matches!(&answer, KeyAnswer::Found(t) if t.status == TransactionStatus::Success
             && t.order_ref == order_ref

@@ -164,7 +164,7 @@ async fn interlock(
     for finding in answered {
         asked += 1;
         none += u64::from(finding.by_order.as_ref().is_some_and(Vec::is_empty));
-        lost += u64::from(finding.by_key == Some(KeyAnswer::NotFound));
+        lost += u64::from(matches!(finding.by_key, Some(KeyAnswer::NotFound(_))));
     }
     let many_lost = lost >= u64::from(policy.interlock_lost_keys);
     let many_none = none >= u64::from(policy.interlock_lost_keys)

@@ -9,7 +9,6 @@
 //! # A mock in another team's test
 //!
 //! ```
-//! # #[cfg(feature = "mock")]
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), domain::ports::StoreError> {
 //! use domain::ports::{MockStore, MockStoreTx, Store};
@@ -27,8 +26,6 @@
 //! assert_eq!(tx.commit().await, Ok(()));
 //! # Ok(())
 //! # }
-//! # #[cfg(not(feature = "mock"))]
-//! # fn main() {}
 //! ```
 
 mod card;

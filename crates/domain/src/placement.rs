@@ -146,15 +146,15 @@ pub fn decide(request: &PlacementRequest, offer: Offer) -> Result<Placement, Pla
         }
     };
 
-    let due = order.total().checked_sub(coupon_discount)?;
-    let paid_amount = due.checked_sub(request.use_point)?;
-    let amounts = PaymentAmounts::new(order.total(), request.use_point, coupon_discount, paid_amount)?;
     let points = match offer.points {
         Some(account) if request.use_point.is_positive() => Some(account.deduct(request.use_point)?),
         None if request.use_point.is_positive() => return Err(PointError::InsufficientPoint.into()),
         Some(_) | None => None,
     };
 
+    let due = order.total().checked_sub(coupon_discount)?;
+    let paid_amount = due.checked_sub(request.use_point)?;
+    let amounts = PaymentAmounts::new(order.total(), request.use_point, coupon_discount, paid_amount)?;
     let payment = Payment::create(offer.payment_id, order.id(), request.user_id, amounts);
     if paid_amount.is_positive() {
         if !request.has_card {

@@ -52,8 +52,18 @@ pub struct Transaction {
 pub enum KeyAnswer {
     /// It has it.
     Found(Transaction),
-    /// It has none (404).
-    NotFound,
+    /// It has none (404) by this key.
+    NotFound(GatewayKey),
+}
+
+impl KeyAnswer {
+    /// The key that was asked about.
+    pub const fn key(&self) -> &GatewayKey {
+        match self {
+            Self::Found(transaction) => &transaction.key,
+            Self::NotFound(key) => key,
+        }
+    }
 }
 
 /// All that the gateway was asked and answered about one payment, at one time.
@@ -204,7 +214,7 @@ pub enum Watch {
     No,
     /// The gateway called every transaction FAILED: one last look at the end of the watch time (F76).
     Once,
-    /// Every look: a byte may have reached the gateway.
+    /// Every look: there may be a charge that nobody has seen yet.
     Full,
 }
 
@@ -221,8 +231,11 @@ pub enum Waiting {
     KeyOwnedElsewhere,
     /// Too many are not found at once.
     NotFoundSuspended,
-    /// Some transactions may still be listed: the list was not asked for.
+    /// There may be transactions that the findings don't show: the list was not asked for, or not since the key that we
+    /// hold came.
     ListUnknown,
+    /// Our own request may still be on its way: no key is held, and the send deadline has not passed.
+    StillSending,
 }
 
 /// What is done with the payment.
@@ -258,7 +271,7 @@ pub struct Decision {
     pub verdict: Verdict,
     /// With the ledger.
     pub discrepancies: Vec<Discrepancy>,
-    /// With the watch list.
+    /// With the watch list. For a payment that had ended: [`Watch::Full`] when a transaction is still undecided.
     pub watch: Watch,
 }
 
@@ -275,21 +288,25 @@ pub const DECLINED_MESSAGE: &str = "카드 결제가 거절되었습니다.";
 
 /// Decides by what the gateway said.
 ///
-/// PAID needs one SUCCESS of our order with our amount and a key that is ours or free. FAILED needs the whole list:
-/// without [`Findings::by_order`] no payment fails.
+/// PAID needs one SUCCESS of our order with our amount and a key that is ours or free. FAILED needs the whole list, asked
+/// for since the key we hold came, and that no request of ours can leave any more: the key came with the gateway's
+/// answer, or the send deadline has passed. Else a second attempt could charge the card of an order that is CANCELLED.
 pub fn decide(subject: &Subject, findings: &Findings, policy: &SettlementPolicy) -> Decision {
     let sorted = Sorted::of(subject, findings);
     if subject.status.is_terminal() {
         return ended(subject, &sorted);
     }
     if let Some((paying, further)) = sorted.paying(subject) {
-        let discrepancies =
-            further.iter().map(|other| duplicate(other)).chain(sorted.foreign_rows()).collect();
-        let watch = if sorted.own.iter().any(|t| t.status == TransactionStatus::Pending) {
-            Watch::Full
-        } else {
-            Watch::No
-        };
+        let discrepancies = further
+            .iter()
+            .map(|other| duplicate(other))
+            .chain(sorted.foreign_rows())
+            .chain(sorted.lost_row(subject))
+            .collect();
+        // Further charges are still possible: a transaction is undecided or lost; or the gateway's answer to our request was
+        // never stored, and with it how often we asked.
+        let more = sorted.any_pending() || sorted.contradicted || subject.key.is_none();
+        let watch = if more { Watch::Full } else { Watch::No };
         return Decision { verdict: Verdict::Pay { key: paying.key.clone() }, discrepancies, watch };
     }
     undecided(subject, findings, policy, &sorted)
@@ -306,31 +323,42 @@ impl<'a> Sorted<'a> {
     fn of(subject: &Subject, findings: &'a Findings) -> Self {
         let held = match &findings.by_key {
             Some(KeyAnswer::Found(transaction)) => Some(transaction),
-            Some(KeyAnswer::NotFound) | None => None,
+            Some(KeyAnswer::NotFound(_)) | None => None,
         };
         let listed = findings.by_order.iter().flatten();
         let mut sorted = Sorted { own: Vec::new(), foreign: Vec::new(), contradicted: false };
         let mut seen = BTreeSet::new();
-        for transaction in held.into_iter().chain(listed) {
-            if !seen.insert(&transaction.key) {
-                continue;
-            }
-            if transaction.order_ref == subject.order_ref {
-                sorted.own.push(transaction);
-            } else if held.is_none_or(|held| held.key != transaction.key) {
-                sorted.foreign.push(transaction);
-            }
-        }
+        let ours = |t: &&Transaction| t.order_ref == subject.order_ref;
+        sorted
+            .own
+            .extend(held.into_iter().chain(listed.clone()).filter(ours).filter(|t| seen.insert(&t.key)));
+        // The one we hold is no foreign one but a contradiction.
+        let foreign = listed.filter(|t| !ours(t) && subject.key.as_ref() != Some(&t.key));
+        sorted.foreign.extend(foreign.filter(|t| seen.insert(&t.key)));
         // A callback's transaction counts only when it is ours; another order's says nothing about this payment (F50).
         sorted.own.extend(
             findings.hinted.iter().filter(|t| t.order_ref == subject.order_ref && seen.insert(&t.key)),
         );
         sorted.contradicted = match &findings.by_key {
-            Some(KeyAnswer::NotFound) => true,
+            Some(answer) if subject.key.as_ref() != Some(answer.key()) => false,
+            Some(KeyAnswer::NotFound(_)) => true,
             Some(KeyAnswer::Found(transaction)) => transaction.order_ref != subject.order_ref,
             None => false,
         };
         sorted
+    }
+
+    /// The findings say something about the key we hold. They don't when it came while the gateway was asked: then they
+    /// are older than the payment, and what they don't show may exist.
+    fn covers_key(&self, subject: &Subject, findings: &Findings) -> bool {
+        subject.key.as_ref().is_none_or(|key| {
+            findings.by_key.as_ref().is_some_and(|answer| answer.key() == key)
+                || self.own.iter().any(|t| t.key == *key)
+        })
+    }
+
+    fn any_pending(&self) -> bool {
+        self.own.iter().any(|t| t.status == TransactionStatus::Pending)
     }
 
     /// The SUCCESS that pays, and every other SUCCESS.
@@ -354,6 +382,15 @@ impl<'a> Sorted<'a> {
                 t,
                 format!("listed for our order, but its details say order {}", t.order_ref),
             )
+        })
+    }
+
+    fn lost_row(&self, subject: &Subject) -> Option<Discrepancy> {
+        self.contradicted.then(|| Discrepancy {
+            kind: DiscrepancyKind::PgLost,
+            key: subject.key.clone(),
+            amount: Some(subject.paid_amount),
+            evidence: "the gateway does not know the key it gave us, or uses it for another order".to_owned(),
         })
     }
 }
@@ -407,7 +444,9 @@ fn ended(subject: &Subject, sorted: &Sorted<'_>) -> Decision {
             charge(DiscrepancyKind::NeverSettled, t, evidence)
         }));
     }
-    Decision { verdict: Verdict::Ended, discrepancies, watch: Watch::No }
+    // It may still be charged: not off the list before it is decided.
+    let watch = if sorted.any_pending() && !subject.last_look { Watch::Full } else { Watch::No };
+    Decision { verdict: Verdict::Ended, discrepancies, watch }
 }
 
 /// No transaction pays: fail, or wait, and for what.
@@ -428,13 +467,16 @@ fn undecided(
         discrepancies: discrepancies.clone(),
         watch,
     };
-    if findings.by_order.is_none() {
+    if findings.by_order.is_none() || !sorted.covers_key(subject, findings) {
         return wait(Waiting::ListUnknown, None);
+    }
+    if subject.key.is_none() && subject.since_send_deadline.is_none() {
+        return wait(Waiting::StillSending, None);
     }
     let overdue = subject.age >= policy.force_fail_after && subject.since_send_deadline.is_some();
     let suspended = policy.not_found_suspended;
 
-    if sorted.own.iter().any(|t| t.status == TransactionStatus::Pending) {
+    if sorted.any_pending() {
         if overdue {
             return fail(FORCED_MESSAGE, true, Watch::Full);
         }
@@ -458,18 +500,25 @@ fn undecided(
     }
     if let Some(declined) = sorted.own.first() {
         let reason = declined.reason.as_deref().filter(|text| !text.trim().is_empty());
-        return fail(reason.unwrap_or(DECLINED_MESSAGE), false, Watch::Once);
+        // Not all is declined while one that is listed for our order and says another's may be a charge, or while the answer
+        // to our request was never stored: it may have been sent again, and that not be listed yet.
+        let declined_all =
+            subject.key.is_some() && sorted.foreign.iter().all(|t| t.status == TransactionStatus::Failed);
+        let watch = if declined_all { Watch::Once } else { Watch::Full };
+        return fail(reason.unwrap_or(DECLINED_MESSAGE), false, watch);
     }
     if sorted.foreign.iter().any(|t| t.status == TransactionStatus::Success) {
         return fail(ORDER_MISMATCH_MESSAGE, false, Watch::Full);
     }
-    none_there(subject, policy, overdue, wait, fail)
+    let seen = subject.transaction_seen || !sorted.foreign.is_empty();
+    none_there(subject, policy, seen, overdue, wait, fail)
 }
 
-/// The gateway has no transaction of this order, and we hold no key.
+/// The gateway has no transaction of this order. `seen`: it once showed one, or lists some that say another order's.
 fn none_there(
     subject: &Subject,
     policy: &SettlementPolicy,
+    seen: bool,
     overdue: bool,
     wait: impl Fn(Waiting, Option<GatewayKey>) -> Decision,
     fail: impl Fn(&str, bool, Watch) -> Decision,
@@ -477,7 +526,7 @@ fn none_there(
     if policy.not_found_suspended {
         return wait(Waiting::NotFoundSuspended, None);
     }
-    if subject.transaction_seen {
+    if seen {
         return if overdue {
             fail(FORCED_MESSAGE, true, Watch::Full)
         } else {
@@ -494,7 +543,7 @@ fn none_there(
 
 /// What is wrong already, whatever becomes of the payment.
 fn contradictions(subject: &Subject, sorted: &Sorted<'_>) -> Vec<Discrepancy> {
-    let mut rows: Vec<_> = sorted
+    sorted
         .approved()
         .map(|t| {
             if subject.keys_owned_elsewhere.contains(&t.key) {
@@ -507,16 +556,8 @@ fn contradictions(subject: &Subject, sorted: &Sorted<'_>) -> Vec<Discrepancy> {
             }
         })
         .chain(sorted.foreign_rows())
-        .collect();
-    if sorted.contradicted {
-        rows.push(Discrepancy {
-            kind: DiscrepancyKind::PgLost,
-            key: subject.key.clone(),
-            amount: Some(subject.paid_amount),
-            evidence: "the gateway does not know the key it gave us, or uses it for another order".to_owned(),
-        });
-    }
-    rows
+        .chain(sorted.lost_row(subject))
+        .collect()
 }
 
 fn adoptable(subject: &Subject, sorted: &Sorted<'_>) -> Option<GatewayKey> {
