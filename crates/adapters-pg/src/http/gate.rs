@@ -187,4 +187,25 @@ mod tests {
         assert!(ask(&mut body).unwrap().is_err());
         assert!(gate.close() && gate.deadline_passed());
     }
+
+    /// The fact that all of this rests on: the HTTP client asks for the body before it flushes the head. An update of it that
+    /// changes this must fail here.
+    #[tokio::test]
+    async fn a_body_that_refuses_keeps_the_head_back() {
+        use tokio::io::AsyncReadExt;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let gate = Arc::new(SendGate::new(Instant::now() + Duration::from_secs(60)));
+        assert!(gate.close());
+        let client = super::super::client(&Default::default(), Duration::from_secs(60), false).unwrap();
+        let body = reqwest::Body::wrap(GatedBody::new(Zeroizing::new(b"secret".to_vec()), gate));
+        let sending = client.post(format!("http://{address}/")).body(body).send();
+        let (sent, arrived) = tokio::join!(sending, async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut arrived = Vec::new();
+            stream.read_to_end(&mut arrived).await.map(|_| arrived)
+        });
+        assert!(sent.is_err());
+        assert_eq!(arrived.unwrap_or_default(), b"");
+    }
 }

@@ -8,3 +8,5 @@ mod load;
 mod lookup;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod sockets;
