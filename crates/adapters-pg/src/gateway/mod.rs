@@ -78,6 +78,7 @@ impl<T: Transport> GuardedGateway<T> {
 
     /// Brings gauges, and counters that are kept elsewhere, up to date. To be called before each scrape.
     pub fn publish_metrics(&self) {
+        telemetry::publish_zeros();
         for guard in [&self.payments, &self.queries] {
             telemetry::publish_circuit(&guard.breaker.snapshot(guard::now()));
         }

@@ -130,6 +130,33 @@ pub(super) fn circuit_changed(transition: &Transition) {
     }
 }
 
+/// Counters that have counted nothing yet, as 0: one that appears with its first increase hides that increase from `rate()`.
+pub(super) fn publish_zeros() {
+    for (operation, results) in [
+        (CHARGE, &["accepted", "rejected"] as &[&'static str]),
+        (FIND_BY_KEY, &["found", "not_found"]),
+        (FIND_BY_ORDER, &["found", "not_found"]),
+        (PROBE, &["found", "not_found"]),
+    ] {
+        for result in results {
+            counter!("pg_request_total", "operation" => operation, "result" => *result, "error" => "")
+                .increment(0);
+        }
+    }
+    for status in ["401", "403", "404", "405"] {
+        counter!("pg_misconfigured_total", "operation" => CHARGE, "status" => status).increment(0);
+    }
+    for result in ["found", "none", "unanswered"] {
+        counter!("pg_probe_total", "result" => result).increment(0);
+    }
+    for operation in [CHARGE, FIND_BY_KEY, FIND_BY_ORDER] {
+        counter!("pg_retry_budget_exhausted_total", "operation" => operation).increment(0);
+    }
+    for operation in [CHARGE, LOOK_UP] {
+        counter!("pg_bulkhead_rejected_total", "operation" => operation).increment(0);
+    }
+}
+
 /// A circuit's gauges, and its counters, which it keeps itself.
 pub(super) fn publish_circuit(snapshot: &Snapshot) {
     let name = snapshot.name.as_ref().to_owned();
@@ -153,12 +180,24 @@ pub(super) fn publish_circuit(snapshot: &Snapshot) {
     counter!("circuitbreaker_slow_calls_total", "name" => name.clone()).absolute(totals.slow);
     counter!("circuitbreaker_stale_results_total", "name" => name.clone()).absolute(totals.stale);
     counter!("circuitbreaker_abandoned_calls_total", "name" => name.clone()).absolute(totals.abandoned);
-    for (from, to, count) in &snapshot.transitions {
+    let usual = [
+        (State::Closed, State::Open, 0),
+        (State::Open, State::HalfOpen, 0),
+        (State::HalfOpen, State::Open, 0),
+        (State::HalfOpen, State::Closed, 0),
+    ];
+    // `absolute` never lowers a counter, so the zeros only make the usual ones exist.
+    for (from, to, count) in usual.iter().chain(&snapshot.transitions) {
         counter!(
             "circuitbreaker_transitions_total",
             "name" => name.clone(), "from" => from.label(), "to" => to.label()
         )
         .absolute(*count);
+    }
+    for kind in
+        ["successful_without_retry", "successful_with_retry", "failed_without_retry", "failed_with_retry"]
+    {
+        counter!("resilience4j_retry_calls_total", "name" => name.clone(), "kind" => kind).increment(0);
     }
     let next_probe = snapshot.retry_after.unwrap_or_default();
     gauge!("circuitbreaker_next_probe_seconds", "name" => name).set(next_probe.as_secs_f64());

@@ -9,4 +9,6 @@ mod lookup;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod observed;
+#[cfg(test)]
 mod sockets;

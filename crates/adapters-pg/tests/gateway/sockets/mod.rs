@@ -1,6 +1,6 @@
 //! Real sockets on 127.0.0.1: what the wire does to an order.
 
 mod rows;
-mod server;
+pub(crate) mod server;
 mod table;
 mod wire;
