@@ -168,7 +168,7 @@ CREATE TABLE payment_check (
     -- The next look. None (or no row): an unsettled payment is due by its age alone, an ended one is not watched.
     -- 'infinity': never, unless it is woken.
     due_at TIMESTAMPTZ,
-    -- The last claim, whether its time had come when it was made, and until when nobody else makes one.
+    -- The claim under way, whether its time had come when it was made, and until when nobody else makes one.
     lease_id BIGINT,
     scheduled BOOLEAN NOT NULL DEFAULT FALSE,
     leased_until TIMESTAMPTZ,

@@ -233,8 +233,9 @@ pub(crate) async fn finish_claim(
     next: &NextCheck,
     hints_done: bool,
 ) -> Result<bool, Failure> {
-    // A wake-up since the claim stays in woken_at. The lease's number stays too, as the name of the last claim.
+    // A wake-up since the claim stays in woken_at.
     const FINISH: &str = "UPDATE payment_check SET \
+            lease_id = NULL, \
             leased_until = NULL, \
             due_at = CASE $3 WHEN 0 THEN due_at WHEN 1 THEN 'infinity' \
                 ELSE now() + $4 * interval '1 microsecond' END, \
@@ -280,7 +281,7 @@ fn count(number: u32) -> i32 {
 
 /// A callback or a person that came meanwhile has woken it: then it is not parked.
 pub(crate) async fn park(mut connection: &AsyncPgConnection, claim: &Claim) -> Result<(), Failure> {
-    const SQL: &str = "UPDATE payment_check SET leased_until = NULL, \
+    const SQL: &str = "UPDATE payment_check SET lease_id = NULL, leased_until = NULL, \
             parked_at = CASE WHEN woken_at IS NULL THEN now() END \
         WHERE payment_id = $1 AND lease_id = $2";
     cached(

@@ -1,0 +1,12 @@
+//! The adapter on a real PostgreSQL. `cargo xtask test --package adapters-db` brings a cluster of its own.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, and so do its helpers")]
+
+mod commits;
+mod contract;
+mod listener;
+mod migrations;
+mod races;
+mod schema;
+mod support;
+mod transactions;
