@@ -43,6 +43,7 @@ mod schema;
 mod session;
 mod store;
 mod transaction;
+mod worklist;
 
 pub use listener::{ORDER_CHANNEL, OrderNotice, PgListener};
 pub use migrations::{MigrateError, migrate};

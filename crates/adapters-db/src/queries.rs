@@ -2,16 +2,17 @@
 
 use crate::error::Failure;
 use crate::store::PgStore;
-use crate::{idempotency, migrations, reading};
+use crate::{idempotency, migrations, reading, worklist};
 use async_trait::async_trait;
 use domain::ports::{
-    AdminPaymentFilter, DiscrepancyStatus, DiscrepancyView, IdempotencyKey, IdempotencyRecord,
+    AdminPaymentFilter, Cause, DiscrepancyStatus, DiscrepancyView, IdempotencyKey, IdempotencyRecord,
     IssuedCouponView, OrderCursor, OrderView, PaymentRecord, PaymentStatistics, PaymentView, ProductView,
-    Queries, StoreError,
+    Queries, RecentEvent, StoreError, Worklist,
 };
 use domain::{
     DiscrepancyId, GatewayKey, MerchantId, Money, OrderId, OrderStatus, PaymentId, ProductId, UserId,
 };
+use std::time::Duration;
 
 /// Runs `module::function(connection, arguments)` on a connection of the pool.
 macro_rules! read {
@@ -97,6 +98,18 @@ impl Queries for PgStore {
 
     async fn discrepancy(&self, id: DiscrepancyId) -> Result<Option<DiscrepancyView>, StoreError> {
         read!(self, reading::discrepancy(id))
+    }
+
+    async fn discrepancies_of(&self, id: PaymentId) -> Result<Vec<DiscrepancyView>, StoreError> {
+        read!(self, reading::discrepancies_of(id))
+    }
+
+    async fn worklist(&self, min_age: Duration, limit: u32) -> Result<Worklist, StoreError> {
+        read!(self, worklist::worklist(min_age, limit))
+    }
+
+    async fn recent_events(&self, cause: Cause, limit: u32) -> Result<Vec<RecentEvent>, StoreError> {
+        read!(self, worklist::recent_events(cause, limit))
     }
 
     async fn statistics(&self) -> Result<PaymentStatistics, StoreError> {

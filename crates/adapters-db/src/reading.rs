@@ -274,6 +274,21 @@ pub(crate) async fn discrepancy(
     Ok(row.map(|(row, order_id)| row.into_view(order_id)).transpose()?)
 }
 
+pub(crate) async fn discrepancies_of(
+    mut connection: &AsyncPgConnection,
+    id: PaymentId,
+) -> Result<Vec<DiscrepancyView>, Failure> {
+    let rows: Vec<(DiscrepancyRow, i64)> = discrepancy::table
+        .inner_join(payment::table)
+        .filter(discrepancy::payment_id.eq(id.get()))
+        .select((DiscrepancyRow::as_select(), payment::order_id))
+        .order(discrepancy::id.desc())
+        .limit(100)
+        .load(&mut connection)
+        .await?;
+    Ok(rows.into_iter().map(|(row, order_id)| row.into_view(order_id)).collect::<Result<_, _>>()?)
+}
+
 #[derive(QueryableByName)]
 struct UnsettledRow {
     #[diesel(sql_type = BigInt)]

@@ -14,8 +14,9 @@ pub use gateway::{
     TransactionSummary,
 };
 pub use queries::{
-    AdminPaymentFilter, DiscrepancyView, IssuedCouponView, OrderCursor, OrderView, PaymentEventView,
-    PaymentStatistics, PaymentView, ProductView, Queries,
+    AGE_BOUNDS, AdminPaymentFilter, DiscrepancyView, IssuedCouponView, OrderCursor, OrderView,
+    PaymentEventView, PaymentStatistics, PaymentView, ProductView, Queries, RecentEvent, UpcomingCheck,
+    Worklist,
 };
 pub use records::{
     Cause, Claim, ClaimKind, ClaimOptions, CouponHolding, DiscrepancyStatus, IdempotencyClaim,

@@ -136,6 +136,53 @@ pub struct PaymentStatistics {
     pub watched: u64,
 }
 
+/// Up to these ages unsettled payments are counted apart in [`Worklist::unsettled_by_age`].
+pub const AGE_BOUNDS: [Duration; 3] =
+    [Duration::from_secs(60), Duration::from_secs(5 * 60), Duration::from_secs(30 * 60)];
+
+/// A payment that is looked at again: one that has not ended, or one on the watch list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpcomingCheck {
+    /// Which.
+    pub payment_id: PaymentId,
+    /// Its order.
+    pub order_id: OrderId,
+    /// Where it stands.
+    pub status: PaymentStatus,
+    /// What is on the card.
+    pub paid_amount: Money,
+    /// When it was placed.
+    pub created_at: Timestamp,
+    /// From then on anybody may claim it; `None`: never, unless a callback or a person wakes it.
+    pub due_at: Option<Timestamp>,
+    /// Somebody is at it, until then at the latest.
+    pub leased_until: Option<Timestamp>,
+    /// How often examining it failed, in a row.
+    pub failures: u32,
+    /// It waits for a person.
+    pub parked: bool,
+}
+
+/// What waits, at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Worklist {
+    /// The moment, by the database's clock.
+    pub now: Timestamp,
+    /// Payments that have not ended: younger than the first of [`AGE_BOUNDS`], than the second, than the third, older.
+    pub unsettled_by_age: [u64; AGE_BOUNDS.len() + 1],
+    /// The parked ones first, then those that are due first.
+    pub checks: Vec<UpcomingCheck>,
+}
+
+/// A row of some payment's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecentEvent {
+    /// Whose.
+    pub payment_id: PaymentId,
+    /// What.
+    pub event: PaymentEventView,
+}
+
 /// Reads of the database.
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
@@ -193,6 +240,17 @@ pub trait Queries: Send + Sync {
 
     /// A ledger row.
     async fn discrepancy(&self, id: DiscrepancyId) -> Result<Option<DiscrepancyView>, StoreError>;
+
+    /// A payment's ledger rows, newest first, 100 at most.
+    async fn discrepancies_of(&self, id: PaymentId) -> Result<Vec<DiscrepancyView>, StoreError>;
+
+    /// What is looked at next, `limit` payments at most. An unsettled payment without a time of its own is due once it
+    /// has not changed for `min_age`.
+    async fn worklist(&self, min_age: Duration, limit: u32) -> Result<Worklist, StoreError>;
+
+    /// The latest rows of all histories that have this cause, newest first, `limit` at most. Only the last 1,000 rows are
+    /// looked through.
+    async fn recent_events(&self, cause: Cause, limit: u32) -> Result<Vec<RecentEvent>, StoreError>;
 
     /// Numbers for gauges.
     async fn statistics(&self) -> Result<PaymentStatistics, StoreError>;

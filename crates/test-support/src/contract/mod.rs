@@ -84,7 +84,9 @@ macro_rules! port_contract {
             goods: stock_is_set, a_coupon_is_issued_once, one_coupon_at_once_is_issued_once,
                 coupons_are_found;
             reading: buyers_see_their_own, orders_are_paged, payments_are_filtered, history_is_complete,
-                products_are_paged, discrepancies_are_paged, coupons_are_listed, statistics_count,
+                products_are_paged, discrepancies_are_paged, a_payments_discrepancies_are_found,
+                the_worklist_shows_what_is_due, recent_events_are_found_by_cause,
+                coupons_are_listed, statistics_count,
                 the_last_paid_key_is_found, a_ready_database_says_so;
         );
     };

@@ -2,7 +2,7 @@
 
 use super::World;
 use super::world::{HOUR, key, tick, user, won};
-use domain::ports::{AdminPaymentFilter, DiscrepancyStatus, NewDiscrepancy, OrderCursor};
+use domain::ports::{AdminPaymentFilter, Cause, DiscrepancyStatus, NewDiscrepancy, OrderCursor};
 use domain::settlement::{Discrepancy, DiscrepancyKind};
 use domain::{Discount, OrderStatus, PaymentStatus};
 use std::time::Duration;
@@ -130,6 +130,77 @@ pub async fn discrepancies_are_paged(world: World) {
     assert_eq!(page(Some(DiscrepancyStatus::Resolved), None, 9).await, [ids[1]]);
     let unknown = domain::DiscrepancyId::new(1 << 40).unwrap();
     assert_eq!(world.ports.queries.discrepancy(unknown).await, Ok(None));
+}
+
+/// Of this payment and no other, newest first.
+pub async fn a_payments_discrepancies_are_found(world: World) {
+    let (one, other) = (world.place().await, world.place().await);
+    let mut ids = Vec::new();
+    for (placed, name) in [(one, "a"), (other, "b"), (one, "c")] {
+        let discrepancy = Discrepancy {
+            kind: DiscrepancyKind::LateSuccess,
+            key: Some(key(name)),
+            amount: None,
+            evidence: name.into(),
+        };
+        let tx = world.begin().await;
+        let row = NewDiscrepancy { payment_id: placed.payment_id, discrepancy };
+        ids.push(tx.record_discrepancy(&row).await.unwrap().unwrap());
+        tx.commit().await.unwrap();
+    }
+    let found = world.ports.queries.discrepancies_of(one.payment_id).await.unwrap();
+    assert_eq!(found.iter().map(|row| row.id).collect::<Vec<_>>(), [ids[2], ids[0]]);
+    let unknown = domain::PaymentId::new(1 << 40).unwrap();
+    assert!(world.ports.queries.discrepancies_of(unknown).await.unwrap().is_empty());
+}
+
+/// Parked ones, then what is due first; ended payments only while they are watched.
+pub async fn the_worklist_shows_what_is_due(world: World) {
+    let worklist = async || world.ports.queries.worklist(HOUR, 10).await.unwrap();
+    let empty = worklist().await;
+    assert_eq!((empty.unsettled_by_age, empty.checks.len()), ([0; 4], 0));
+    let (young, woken, parked) = (world.place().await, world.place().await, world.place().await);
+    let (watched, ended) = (world.place().await, world.place().await);
+    world.start(young).await;
+    world.fail(watched).await;
+    world.fail(ended).await;
+    let tx = world.begin().await;
+    tx.schedule_watch(watched.payment_id, Some((0, HOUR / 2))).await.unwrap();
+    tx.commit().await.unwrap();
+    world.callback(woken, "k").await;
+    let tx = world.begin().await;
+    let claim = tx.claim_payment(parked.payment_id, HOUR, Duration::ZERO).await.unwrap().unwrap();
+    tx.park(&claim).await.unwrap();
+    tx.commit().await.unwrap();
+    let list = worklist().await;
+    let order: Vec<_> = list.checks.iter().map(|check| check.payment_id).collect();
+    assert_eq!(order, [parked, woken, watched, young].map(|placed| placed.payment_id));
+    assert_eq!(list.unsettled_by_age, [3, 0, 0, 0]);
+    let [first, second, third, fourth] = &list.checks[..] else { unreachable!("four of them") };
+    assert_eq!((first.parked, first.due_at), (true, None));
+    assert!(!second.parked && second.due_at.unwrap() <= list.now);
+    assert_eq!((third.status, third.order_id), (PaymentStatus::Failed, watched.order_id));
+    assert_eq!(fourth.due_at, Some(world.record(young).await.updated_at + HOUR));
+    assert_eq!((fourth.paid_amount, fourth.failures, fourth.leased_until), (won(1000), 0, None));
+    let tx = world.begin().await;
+    tx.claim_payment(young.payment_id, HOUR, Duration::ZERO).await.unwrap().unwrap();
+    tx.commit().await.unwrap();
+    let list = worklist().await;
+    assert!(list.checks[3].leased_until.unwrap() > list.now);
+    assert_eq!(world.ports.queries.worklist(HOUR, 1).await.unwrap().checks.len(), 1);
+}
+
+/// Of all payments, newest first.
+pub async fn recent_events_are_found_by_cause(world: World) {
+    let (one, other) = (world.place().await, world.place().await);
+    world.start(one).await;
+    world.fail(other).await;
+    let recent = world.ports.queries.recent_events(Cause::Reconciler, 10).await.unwrap();
+    let seen: Vec<_> = recent.iter().map(|row| (row.payment_id, row.event.to)).collect();
+    let (failed, started) = (PaymentStatus::Failed, PaymentStatus::InProgress);
+    assert_eq!(seen, [(other.payment_id, failed), (one.payment_id, started)]);
+    assert_eq!(world.ports.queries.recent_events(Cause::Api, 1).await.unwrap().len(), 1);
+    assert!(world.ports.queries.recent_events(Cause::Operator, 10).await.unwrap().is_empty());
 }
 
 /// A buyer's own coupons, newest first, with their terms.

@@ -5,15 +5,16 @@ use super::{FakeStore, OrderRow, PaymentRow, Tables};
 use crate::faults::Site;
 use async_trait::async_trait;
 use domain::ports::{
-    AdminPaymentFilter, DiscrepancyStatus, DiscrepancyView, IdempotencyKey, IdempotencyRecord,
-    IssuedCouponView, OrderCursor, OrderView, PaymentRecord, PaymentStatistics, PaymentView, ProductView,
-    Queries, StoreError,
+    AGE_BOUNDS, AdminPaymentFilter, Cause, DiscrepancyStatus, DiscrepancyView, IdempotencyKey,
+    IdempotencyRecord, IssuedCouponView, OrderCursor, OrderView, PaymentRecord, PaymentStatistics,
+    PaymentView, ProductView, Queries, RecentEvent, StoreError, UpcomingCheck, Worklist,
 };
 use domain::settlement::DiscrepancyKind;
 use domain::{
     DiscrepancyId, GatewayKey, MerchantId, Money, OrderId, OrderStatus, PaymentId, PaymentStatus, ProductId,
     Timestamp, UserId,
 };
+use std::time::Duration;
 
 impl FakeStore {
     async fn query<T>(
@@ -87,6 +88,51 @@ fn statistics(tables: &Tables, now: Timestamp) -> PaymentStatistics {
         open_discrepancies: DiscrepancyKind::ALL.map(|kind| (kind, open(kind) as u64)).to_vec(),
         watched: watched.count() as u64,
     }
+}
+
+/// The time from which a payment can be claimed; as in a claim.
+fn due_at(row: &PaymentRow, check: &super::CheckRow, min_age: Duration) -> Option<Timestamp> {
+    if check.parked_at.is_some() {
+        return None;
+    }
+    let own = if row.record.payment.value.status().is_terminal() {
+        check.due_at
+    } else {
+        let old_enough = crate::clock::later(row.record.updated_at, min_age);
+        Some(check.due_at.map_or(old_enough, |due| due.max(old_enough)))
+    };
+    own.into_iter().chain(check.woken_at).min()
+}
+
+fn worklist(tables: &Tables, now: Timestamp, min_age: Duration, limit: u32) -> Worklist {
+    let mut unsettled_by_age = [0_u64; AGE_BOUNDS.len() + 1];
+    let mut checks = Vec::new();
+    for (id, row) in &tables.payments {
+        let check = tables.checks.get(id).copied().unwrap_or_default();
+        let payment = &row.record.payment.value;
+        let due_at = due_at(row, &check, min_age);
+        if !payment.status().is_terminal() {
+            let age = (now - row.record.created_at).unsigned_abs();
+            let bucket = AGE_BOUNDS.iter().filter(|bound| age >= **bound).count();
+            unsettled_by_age.iter_mut().skip(bucket).take(1).for_each(|number| *number += 1);
+        } else if due_at.is_none() {
+            continue;
+        }
+        checks.push(UpcomingCheck {
+            payment_id: *id,
+            order_id: payment.order_id(),
+            status: payment.status(),
+            paid_amount: payment.amounts().paid_amount(),
+            created_at: row.record.created_at,
+            due_at,
+            leased_until: check.lease.map(|lease| lease.until).filter(|until| *until > now),
+            failures: check.failures,
+            parked: check.parked_at.is_some(),
+        });
+    }
+    checks.sort_by_key(|check| (!check.parked, check.due_at.is_none(), check.due_at, check.payment_id));
+    checks.truncate(limited(limit));
+    Worklist { now, unsettled_by_age, checks }
 }
 
 #[async_trait]
@@ -222,6 +268,34 @@ impl Queries for FakeStore {
 
     async fn discrepancy(&self, id: DiscrepancyId) -> Result<Option<DiscrepancyView>, StoreError> {
         self.query("queries.discrepancy", |tables, _| discrepancy_view(tables, id)).await
+    }
+
+    async fn discrepancies_of(&self, id: PaymentId) -> Result<Vec<DiscrepancyView>, StoreError> {
+        self.query("queries.discrepancies_of", |tables, _| {
+            let rows = tables.discrepancies.iter().rev().filter(|(_, row)| row.row.payment_id == id);
+            rows.filter_map(|(id, _)| discrepancy_view(tables, *id)).take(100).collect()
+        })
+        .await
+    }
+
+    async fn worklist(&self, min_age: Duration, limit: u32) -> Result<Worklist, StoreError> {
+        self.query("queries.worklist", |tables, now| worklist(tables, now, min_age, limit)).await
+    }
+
+    async fn recent_events(&self, cause: Cause, limit: u32) -> Result<Vec<RecentEvent>, StoreError> {
+        self.query("queries.recent_events", |tables, _| {
+            let mut events: Vec<_> = tables
+                .payment_events
+                .iter()
+                .map(|((payment_id, _), event)| RecentEvent { payment_id: *payment_id, event: event.clone() })
+                .collect();
+            events.sort_by_key(|recent| std::cmp::Reverse(recent.event.sequence));
+            events.truncate(1000);
+            events.retain(|recent| recent.event.cause == cause);
+            events.truncate(limited(limit));
+            events
+        })
+        .await
     }
 
     async fn statistics(&self) -> Result<PaymentStatistics, StoreError> {
