@@ -21,6 +21,8 @@ mod commands;
 #[cfg(test)]
 mod deploy;
 mod http;
+#[cfg(test)]
+mod monitoring;
 mod process;
 mod running;
 mod steps;

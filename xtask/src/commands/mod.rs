@@ -1,6 +1,7 @@
 //! One module per command. A command that is added gets its file here, its variant in `main.rs`, and, if `ci` is to
 //! run it, its step in `test`.
 
+pub(crate) mod alerts;
 pub(crate) mod arch;
 pub(crate) mod audit;
 pub(crate) mod bench;

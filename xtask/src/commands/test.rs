@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::cluster::Running;
-use crate::commands::{arch, db, tidy};
+use crate::commands::{alerts, arch, db, tidy};
 use crate::steps::{self, Counts, Steps};
 use crate::workspace;
 
@@ -63,6 +63,7 @@ fn test_steps(root: &Path, steps: &mut Steps) {
         // The model checker's primitives replace the real ones, so this is a build of its own.
         let loom = ["-p", "adapters-pg", "--lib", "--features", "loom", "breaker::tests::interleavings"];
         steps.run("loom", || steps::cargo_test(cargo_test(root, url).args(loom)));
+        steps.run("alert rules", || alerts::check_repository(root).map(|()| Counts::default()));
         steps.run("db check", || db::check(root, cluster.cluster()).map(|()| Counts::default()));
     });
 }
