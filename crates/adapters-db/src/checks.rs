@@ -237,8 +237,9 @@ pub(crate) async fn finish_claim(
     const FINISH: &str = "UPDATE payment_check SET \
             lease_id = NULL, \
             leased_until = NULL, \
-            due_at = CASE $3 WHEN 0 THEN due_at WHEN 1 THEN 'infinity' \
-                ELSE now() + $4 * interval '1 microsecond' END, \
+            due_at = CASE $3 WHEN 0 THEN due_at WHEN 2 THEN now() + $4 * interval '1 microsecond' \
+                WHEN 1 THEN CASE WHEN (SELECT status FROM payment WHERE id = $1) IN ('PENDING', 'IN_PROGRESS') \
+                    THEN timestamptz 'infinity' END END, \
             transaction_seen = $5, \
             not_found_count = $6, \
             not_found_at = CASE WHEN $7 THEN now() WHEN $6 = 0 THEN NULL ELSE not_found_at END, \

@@ -48,6 +48,14 @@ impl Failure {
         Self::Store(StoreError::Conflict { what: what.to_string() })
     }
 
+    /// In the port's words, where no earlier statement can be the reason.
+    pub(crate) fn into_error(self) -> StoreError {
+        match self {
+            Self::Store(error) => error,
+            Self::Aborted => StoreError::Other { what: "an earlier statement failed".to_owned() },
+        }
+    }
+
     /// A defect.
     pub(crate) fn other(what: impl Display) -> Self {
         Self::Store(StoreError::Other { what: what.to_string() })

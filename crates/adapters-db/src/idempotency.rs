@@ -118,3 +118,11 @@ pub(crate) async fn save_idempotent_answer(
     .await?;
     Ok(())
 }
+
+/// Outside every order's transaction: a key that is being taken again is passed over.
+pub(crate) async fn sweep(mut connection: &AsyncPgConnection, limit: i64) -> Result<usize, Failure> {
+    const SQL: &str = "DELETE FROM idempotency_key WHERE (user_id, key) IN ( \
+        SELECT user_id, key FROM idempotency_key WHERE expires_at <= now() \
+        ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED)";
+    Ok(cached(sql_query(SQL).bind::<BigInt, _>(limit)).execute(&mut connection).await?)
+}

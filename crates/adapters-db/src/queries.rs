@@ -1,6 +1,5 @@
 //! [`Queries`] on [`PgStore`]: each read takes a connection for as long as it lasts.
 
-use crate::error::Failure;
 use crate::store::PgStore;
 use crate::{idempotency, migrations, reading, worklist};
 use async_trait::async_trait;
@@ -25,8 +24,7 @@ macro_rules! read {
                 Ok(value)
             }
             // After a failure the connection is closed rather than judged.
-            Err(Failure::Store(error)) => Err(error),
-            Err(Failure::Aborted) => Err(StoreError::Other { what: "an aborted read".to_owned() }),
+            Err(failure) => Err(failure.into_error()),
         }
     }};
 }

@@ -1,6 +1,7 @@
 //! [`PgStore`]: the pool, and the opening of transactions.
 
 use crate::error::Failure;
+use crate::idempotency;
 use crate::migrations;
 use crate::options::DatabaseOptions;
 use crate::pool::NamedPool;
@@ -50,6 +51,23 @@ impl PgStore {
         self.pool.record_gauges();
     }
 
+    /// Deletes Idempotency-Keys that have expired, up to 1,000 of them, and says how many. To be called now and then:
+    /// nothing else takes them away, as long as nobody uses them again.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn sweep_expired_keys(&self) -> Result<usize, StoreError> {
+        const BATCH: i64 = 1_000;
+        let session = self.session().await?;
+        match session.answer(idempotency::sweep(session.connection()?, BATCH)).await {
+            Ok(swept) => {
+                session.release();
+                Ok(swept)
+            }
+            Err(failure) => Err(failure.into_error()),
+        }
+    }
+
     /// Closes idle connections and gives out no more; for a clean stop.
     pub fn close(&self) {
         self.pool.close();
@@ -71,10 +89,7 @@ impl Store for PgStore {
         // From here on the session closes its connection if this future is dropped, or fails.
         let session = self.session().await?;
         let opened = session.answer(begin(session.connection()?)).await;
-        let now = opened.map_err(|failure| match failure {
-            Failure::Store(error) => error,
-            Failure::Aborted => StoreError::Other { what: "a new transaction was aborted".to_owned() },
-        })?;
+        let now = opened.map_err(Failure::into_error)?;
         Ok(Box::new(PgTx::new(session, name, now)))
     }
 }

@@ -187,10 +187,7 @@ impl StoreTx for PgTx {
             }
             Ok(Some(refusal)) => {
                 self.timer.ended = Ended::RolledBack;
-                Err(CommitError::RolledBack(match refusal {
-                    Failure::Store(error) => error,
-                    Failure::Aborted => StoreError::Other { what: "the transaction was aborted".to_owned() },
-                }))
+                Err(CommitError::RolledBack(refusal.into_error()))
             }
             Err(_lost) => Err(CommitError::OutcomeUnknown),
         }

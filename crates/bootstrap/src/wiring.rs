@@ -31,6 +31,20 @@ pub struct System {
 }
 
 impl System {
+    /// Takes away what has expired in the database. To be called now and then; what is left waits for the next time.
+    pub async fn sweep(&self) {
+        let [_, settlement] = &self.pools;
+        match settlement.sweep_expired_keys().await {
+            Ok(swept) => tracing::debug!(swept, "expired Idempotency-Keys are swept"),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "expired Idempotency-Keys could not be swept"
+                );
+            }
+        }
+    }
+
     /// Brings gauges up to date that nobody sets at the moment they change. To be called before each scrape; when the
     /// database can't be read, its gauges stay as they were.
     pub async fn publish_metrics(&self) {

@@ -78,6 +78,7 @@ async fn dispatch(command: Command, settings: &Settings, metrics: Metrics) -> an
         Command::Once { json } => {
             let turn = system.application.reconcile(&shutdown.token()).await?;
             report::print_turn(&turn, json)?;
+            system.sweep().await;
             Ok(if turn.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Command::Sync { payment_id, json } => sync(&system.application, payment_id, json).await,
@@ -95,14 +96,15 @@ async fn run(
     let operations = operations::serve(settings, &system, metrics.clone())?;
     let tasks = shutdown.tasks();
     tasks.spawn(metrics.upkeep(shutdown.token()));
-    let (application, stop) = (system.application.clone(), shutdown.token());
+    let stop = shutdown.token();
     tasks.spawn(async move {
         while stop.run_until_cancelled(schedule.next_turn()).await.is_some() {
-            match application.reconcile(&stop).await {
+            match system.application.reconcile(&stop).await {
                 Ok(turn) if turn.examined == 0 => tracing::debug!("nothing is due"),
                 Ok(turn) => tracing::info!("{}", report::summary(&turn)),
                 Err(error) => tracing::error!(error = &error as &dyn Error, "a turn ended early"),
             }
+            system.sweep().await;
         }
     });
     tracing::info!(schedule = settings.reconciler.schedule.as_str(), "reconciler runs");

@@ -121,6 +121,12 @@ impl TestDatabase {
 impl Drop for TestDatabase {
     fn drop(&mut self) {
         let server = self.server.clone();
+        // A test that broke its network may have left a session whose locks would be waited for.
+        let end_users = format!(
+            "SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation \
+             WHERE c.relnamespace = '{}'::regnamespace AND l.pid <> pg_backend_pid()",
+            self.schema
+        );
         let drop_schema = format!("SET lock_timeout = '5s'; DROP SCHEMA {} CASCADE", self.schema);
         // A runtime of its own: this may run on any thread, inside any runtime, while it unwinds.
         let dropped = std::thread::spawn(move || {
@@ -129,6 +135,7 @@ impl Drop for TestDatabase {
                 let (client, connection) = server.connect(NoTls).await.ok()?;
                 let mut driver = JoinSet::new();
                 driver.spawn(async { drop(connection.await) });
+                client.batch_execute(&end_users).await.ok()?;
                 client.batch_execute(&drop_schema).await.ok()
             })
         })

@@ -298,3 +298,29 @@ async fn one_idempotency_key_makes_one_order() {
     assert_eq!(won, 1);
     assert!(db.store.idempotency(&key).await.unwrap().is_some());
 }
+
+/// Expired keys are swept, others stay; one that is being taken again is not waited for.
+#[tokio::test]
+async fn expired_keys_are_swept() {
+    let db = Db::new().await;
+    let claim = |name: &str, retention| IdempotencyClaim {
+        key: IdempotencyKey { user_id: user(1), key: name.into() },
+        fingerprint: [1; 32],
+        order_id: domain::OrderId::new(1).unwrap(),
+        retention,
+    };
+    for (name, retention) in [("old", Duration::ZERO), ("again", Duration::ZERO), ("alive", HOUR)] {
+        let tx = db.begin().await;
+        assert_eq!(tx.claim_idempotency(&claim(name, retention)).await, Ok(None));
+        tx.commit().await.unwrap();
+    }
+    let taking = db.begin().await;
+    assert_eq!(taking.claim_idempotency(&claim("again", HOUR)).await, Ok(None));
+    assert_eq!(db.store.sweep_expired_keys().await, Ok(1));
+    taking.commit().await.unwrap();
+    assert_eq!(db.store.sweep_expired_keys().await, Ok(0));
+    for (name, there) in [("old", false), ("again", true), ("alive", true)] {
+        let found = db.store.idempotency(&claim(name, HOUR).key).await.unwrap();
+        assert_eq!(found.is_some(), there, "{name}");
+    }
+}
