@@ -86,7 +86,7 @@ const ROWS: &[Row] = &[
     },
     Row {
         name: "app-server",
-        may_use: &["domain", "application", "bootstrap"],
+        may_use: &["domain", "application", "bootstrap", "pg-protocol"],
         not_directly: CLIENTS,
         not_at_all: &[],
     },

@@ -1,0 +1,103 @@
+//! The payment gateway's callback: unsigned, sent once, with the full card number in its body.
+//!
+//! The card number is not even read: the type that the body is read into has no field for it. Nothing of a body is
+//! logged. What it says is a hint; the gateway's own record decides.
+
+use crate::http::envelope::{Envelope, ok};
+use crate::http::failure::{Case, Failure};
+use crate::http::read::{BodyLimits, announced_length, parse, read_body};
+use crate::state::ApiState;
+use actix_web::{HttpRequest, HttpResponse, web};
+use domain::{GatewayKey, OrderId, PaymentId};
+use pg_protocol::Callback;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// The longest body of a callback (spec 03).
+const MAX_SIZE: usize = 8 << 10;
+
+/// The callback was taken.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct CallbackTaken {}
+
+/// What the payment gateway sends. Other fields, the card number among them, are not read.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "describes pg_protocol::Callback in the OpenAPI document")]
+pub(crate) struct CallbackBody {
+    /// The transaction's key at the gateway.
+    #[schema(example = "20250816:TR:9577c5", min_length = 1, max_length = 100)]
+    transaction_key: String,
+    /// The order as the gateway knows it.
+    #[schema(example = "100001")]
+    order_id: String,
+    /// In won.
+    #[schema(example = 30000)]
+    amount: i64,
+    /// PENDING, SUCCESS or FAILED.
+    #[schema(example = "SUCCESS")]
+    status: String,
+    /// What the gateway says about it.
+    reason: Option<String>,
+}
+
+/// Takes the payment gateway's callback for the payment that the token names.
+#[utoipa::path(
+    post, path = "/api/v1/payments/callback/{token}", operation_id = "receiveCallback", tag = "callbacks",
+    params(("token" = String, Path, description = "Made for each payment; unguessable")),
+    request_body = CallbackBody,
+    responses((status = 200, description = "Written down", body = Envelope<CallbackTaken>)),
+)]
+pub(crate) async fn receive_callback(
+    state: web::Data<ApiState>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Failure> {
+    let callback = read(&state, &request, payload).await?;
+    let key = GatewayKey::new(callback.transaction_key).map_err(|_| Failure::field("transactionKey"))?;
+    let token = request.match_info().get("token").unwrap_or_default().to_owned();
+    let receipt = state.run(move |app| async move { app.receive_callback(&token, &key).await }).await?;
+    examine(&state, receipt.payment_id);
+    ok(CallbackTaken {})
+}
+
+/// Takes a callback without a token: nothing in it is believed, it only makes us ask the payment gateway about that order,
+/// throttled.
+#[utoipa::path(
+    post, path = "/api/v1/payments/callback", operation_id = "receiveUntokenedCallback", tag = "callbacks",
+    request_body = CallbackBody,
+    responses((status = 200, description = "The payment gateway will be asked", body = Envelope<CallbackTaken>)),
+)]
+pub(crate) async fn receive_untokened_callback(
+    state: web::Data<ApiState>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Failure> {
+    let callback = read(&state, &request, payload).await?;
+    let order = crate::http::read::digits(&callback.order_id).and_then(|id| OrderId::new(id).ok());
+    let order = order.ok_or(Failure::new(Case::OrderNotFound))?;
+    let receipt = state.run(move |app| async move { app.receive_untokened_callback(order).await }).await;
+    let receipt = receipt.map_err(|failure| match failure.case() {
+        Case::CallbackNotFound => Case::OrderNotFound.into(),
+        _ => failure,
+    })?;
+    examine(&state, receipt.payment_id);
+    ok(CallbackTaken {})
+}
+
+/// The body, whatever content type it claims: gateways differ in that.
+async fn read(state: &ApiState, request: &HttpRequest, payload: web::Payload) -> Result<Callback, Failure> {
+    let limits = BodyLimits { max_size: MAX_SIZE, ..state.body_limits };
+    parse(&read_body(payload.into_inner(), announced_length(request.headers()), limits).await?)
+}
+
+/// Asks the gateway in a task of its own, and tells those who wait for the order.
+fn examine(state: &ApiState, payment_id: PaymentId) {
+    let (application, changes) = (state.application.clone(), state.changes.clone());
+    state.runner.detach(async move {
+        application.examine_callback(payment_id).await;
+        if let Ok(Some(view)) = application.queries().payment(None, payment_id).await {
+            changes.tell(view.record.payment.value.order_id());
+        }
+    });
+}

@@ -1,0 +1,126 @@
+//! Reading orders: one, with waiting for its end; a page of them; and the events of one as they happen.
+
+use super::views::{OrderBody, OrderPage};
+use crate::auth::Buyer;
+use crate::events;
+use crate::http::envelope::{Envelope, ok};
+use crate::http::failure::{Case, Failure};
+use crate::http::read::{Query, duration, page, path_id};
+use crate::state::ApiState;
+use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
+use actix_web::{HttpRequest, HttpResponse, web};
+use domain::ports::{OrderCursor, OrderView};
+use domain::{OrderId, OrderStatus, UserId};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The longest `?wait=` (spec 03).
+const MAX_WAIT: Duration = Duration::from_secs(30);
+
+/// Shows an order; with `wait` as soon as its payment is final, or when the time is up.
+#[utoipa::path(
+    get, path = "/api/v1/orders/{orderId}", operation_id = "getOrder", tag = "orders",
+    params(
+        ("orderId" = i64, Path, minimum = 1, maximum = 9007199254740991_i64),
+        ("wait" = Option<String>, Query, pattern = "^[0-9]+(ms|s)$", example = "10s",
+         description = "Wait for the payment's end, at most `30s`"),
+    ),
+    responses((status = 200, description = "The order", body = Envelope<OrderBody>)),
+)]
+pub(crate) async fn get_order(
+    state: web::Data<ApiState>,
+    request: HttpRequest,
+    buyer: Buyer,
+) -> Result<HttpResponse, Failure> {
+    let id = path_id(&request, "orderId", OrderId::new)?;
+    let wait = Query::of(&request)?.parsed("wait", |text| duration(text, MAX_WAIT))?;
+    let until = Instant::now() + wait.unwrap_or_default();
+    let mut watch = state.changes.watch(id);
+    loop {
+        let order = find(&state, buyer.0, id).await?;
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() || is_final(&order) || state.runner.is_stopping() {
+            return ok(OrderBody::from(&order));
+        }
+        tokio::select! {
+            () = watch.changed() => {}
+            () = tokio::time::sleep(left) => {}
+            () = state.runner.stopping() => {}
+        }
+    }
+}
+
+/// An order of this buyer.
+pub(crate) async fn find(state: &ApiState, user: UserId, id: OrderId) -> Result<OrderView, Failure> {
+    let found = state.run(move |app| async move { app.queries().order(Some(user), id).await }).await?;
+    found.ok_or(Case::OrderNotFound.into())
+}
+
+/// Nothing will change in it any more.
+pub(crate) fn is_final(order: &OrderView) -> bool {
+    order.payment.payment.value.status().is_terminal()
+}
+
+/// Lists the buyer's orders, newest first.
+#[utoipa::path(
+    get, path = "/api/v1/orders", operation_id = "listOrders", tag = "orders",
+    params(
+        ("status" = Option<super::views::OrderStatus>, Query),
+        ("cursor" = Option<String>, Query, pattern = "^[0-9]{1,19}$", description = "`nextCursor` of the page before"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "20 when absent"),
+    ),
+    responses((status = 200, description = "A page of orders", body = Envelope<OrderPage>)),
+)]
+pub(crate) async fn list_orders(
+    state: web::Data<ApiState>,
+    request: HttpRequest,
+    buyer: Buyer,
+) -> Result<HttpResponse, Failure> {
+    let query = Query::of(&request)?;
+    let status = query.parsed("status", OrderStatus::parse)?;
+    let after = query.cursor(OrderId::new)?.map(OrderCursor);
+    let limit = query.limit()?;
+    let orders = state
+        .run(move |app| async move { app.queries().orders(buyer.0, status, after, limit + 1).await })
+        .await?;
+    let (orders, next_cursor) = page(orders, limit, |order| order.order.id().get());
+    ok(OrderPage { orders: orders.iter().map(OrderBody::from).collect(), next_cursor })
+}
+
+/// Streams an order's changes as server-sent events: first what happened so far, then each change as it happens.
+///
+/// Each event has the name `payment`, an `id` that counts up, and one row of the payment's history as `data`. The stream ends
+/// with an event `end` that bears the order, once the payment is final. A client that lost the connection sends the
+/// `Last-Event-ID` it has seen and gets only what came after.
+#[utoipa::path(
+    get, path = "/api/v1/orders/{orderId}/events", operation_id = "streamOrderEvents", tag = "orders",
+    params(
+        ("orderId" = i64, Path, minimum = 1, maximum = 9007199254740991_i64),
+        ("Last-Event-ID" = Option<String>, Header, pattern = "^[0-9]{1,19}$", description = "The last event that was seen"),
+    ),
+    responses((status = 200, description = "The stream", body = String, content_type = "text/event-stream")),
+)]
+pub(crate) async fn stream_order_events(
+    state: web::Data<ApiState>,
+    request: HttpRequest,
+    buyer: Buyer,
+) -> Result<HttpResponse, Failure> {
+    let id = path_id(&request, "orderId", OrderId::new)?;
+    let seen = last_event_id(request.headers())?;
+    let order = find(&state, buyer.0, id).await?;
+    let payment_id = order.payment.payment.value.id();
+    let permit =
+        Arc::clone(&state.streams).try_acquire_owned().map_err(|_| Failure::new(Case::Overloaded))?;
+    let state = state.into_inner();
+    let stream = events::stream(state, buyer.0, id, payment_id, seen, permit);
+    Ok(HttpResponse::Ok().insert_header((CONTENT_TYPE, "text/event-stream")).streaming(stream))
+}
+
+fn last_event_id(headers: &HeaderMap) -> Result<i64, Failure> {
+    let invalid = || Failure::parameter("Last-Event-ID");
+    match crate::http::read::single_header(headers, "last-event-id").map_err(|()| invalid())? {
+        None | Some("") => Ok(0),
+        Some(text) => crate::http::read::digits(text).ok_or_else(invalid),
+    }
+}

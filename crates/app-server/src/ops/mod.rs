@@ -1,0 +1,46 @@
+//! The operations API: health, metrics, and what operators do. On a port of its own, for a network of its own.
+
+pub(crate) mod access;
+pub(crate) mod circuits;
+pub(crate) mod goods;
+pub(crate) mod health;
+pub(crate) mod payments;
+
+pub use circuits::{CircuitBody, CircuitCommand, Circuits};
+
+use crate::http::routes::resource;
+use actix_web::web;
+
+/// All paths of the operations API.
+pub(crate) fn routes(config: &mut web::ServiceConfig) {
+    let (get, post, put) = (web::get, web::post, web::put);
+    config
+        .service(resource("/health/live", "GET", [get().to(health::live)]))
+        .service(resource("/health/ready", "GET", [get().to(health::ready)]))
+        .service(resource("/metrics", "GET", [get().to(health::metrics)]))
+        .service(resource("/admin/circuits", "GET", [get().to(circuits::list_circuits)]))
+        .service(resource("/admin/circuits/{name}", "POST", [post().to(circuits::set_circuit)]))
+        .service(resource("/admin/payments", "GET", [get().to(payments::list_payments)]))
+        .service(resource("/admin/payments/{paymentId}", "GET", [get().to(payments::get_payment)]))
+        .service(resource("/admin/payments/{paymentId}/sync", "POST", [post().to(payments::sync_payment)]))
+        .service(resource("/admin/discrepancies", "GET", [get().to(payments::list_discrepancies)]))
+        .service(resource(
+            "/admin/discrepancies/{discrepancyId}/resolve",
+            "POST",
+            [post().to(payments::resolve_discrepancy)],
+        ))
+        .service(resource("/admin/products", "POST", [post().to(goods::create_product)]))
+        .service(resource("/admin/products/{productId}/stock", "PUT", [put().to(goods::set_stock)]))
+        .service(resource("/admin/coupons", "POST", [post().to(goods::create_coupon)]))
+        .service(resource("/admin/users/{userId}/points", "POST", [post().to(goods::charge_points)]));
+}
+
+/// Who does it, for the audit: the header `X-Operator`, as far as it can be printed.
+pub(crate) fn actor(request: &actix_web::HttpRequest) -> Result<String, crate::http::failure::Failure> {
+    let invalid = || crate::http::failure::Failure::parameter("X-Operator");
+    match crate::http::read::single_header(request.headers(), "x-operator").map_err(|()| invalid())? {
+        None => Ok("operator".to_owned()),
+        Some(name) if (1..=100).contains(&name.len()) => Ok(name.to_owned()),
+        Some(_) => Err(invalid()),
+    }
+}

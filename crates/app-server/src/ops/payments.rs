@@ -1,0 +1,315 @@
+//! Payments and the discrepancy ledger, as operators see them.
+
+use super::actor;
+use crate::api::payments::sync;
+use crate::api::views::{PaymentBody, PaymentDetailBody, PaymentStatus};
+use crate::http::envelope::{Envelope, ok};
+use crate::http::failure::{Case, Failure};
+use crate::http::failure_from::managed;
+use crate::http::read::{Json, Query, duration, page, path_id};
+use crate::state::OpsState;
+use actix_web::{HttpRequest, HttpResponse, web};
+use domain::ports::{AdminPaymentFilter, DiscrepancyStatus, DiscrepancyView, PaymentRecord};
+use domain::{DiscrepancyId, PaymentId};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+
+/// The longest `olderThan`.
+const MAX_AGE: Duration = Duration::from_secs(365 * 86_400);
+
+/// A payment in a list for operators.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AdminPaymentBody {
+    /// The order it pays.
+    #[schema(example = 100001)]
+    order_id: i64,
+    /// Who pays.
+    #[schema(example = 1)]
+    user_id: i64,
+    /// The payment itself.
+    #[serde(flatten)]
+    payment: PaymentBody,
+    /// Who we were at the payment gateway.
+    merchant_id: String,
+    /// No request left for the payment gateway after this moment.
+    #[serde(with = "time::serde::rfc3339")]
+    send_deadline: OffsetDateTime,
+}
+
+impl From<&PaymentRecord> for AdminPaymentBody {
+    fn from(record: &PaymentRecord) -> Self {
+        Self {
+            order_id: record.payment.value.order_id().get(),
+            user_id: record.payment.value.user_id().get(),
+            payment: PaymentBody::from(record),
+            merchant_id: record.merchant.as_str().to_owned(),
+            send_deadline: record.send_deadline,
+        }
+    }
+}
+
+/// A page of payments.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AdminPaymentPage {
+    /// Newest first.
+    payments: Vec<AdminPaymentBody>,
+    /// Where the next page begins; `null` on the last one.
+    #[schema(required = true)]
+    next_cursor: Option<String>,
+}
+
+/// A payment with all that is known of it.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AdminPaymentDetailBody {
+    /// Who pays.
+    #[schema(example = 1)]
+    user_id: i64,
+    /// As its buyer sees it, with history.
+    #[serde(flatten)]
+    payment: PaymentDetailBody,
+    /// Who we were at the payment gateway.
+    merchant_id: String,
+    /// No request left for the payment gateway after this moment.
+    #[serde(with = "time::serde::rfc3339")]
+    send_deadline: OffsetDateTime,
+    /// It failed to be examined again and again, and waits for a person.
+    parked: bool,
+}
+
+impl From<&domain::ports::PaymentView> for AdminPaymentDetailBody {
+    fn from(view: &domain::ports::PaymentView) -> Self {
+        Self {
+            user_id: view.record.payment.value.user_id().get(),
+            payment: PaymentDetailBody::from(view),
+            merchant_id: view.record.merchant.as_str().to_owned(),
+            send_deadline: view.record.send_deadline,
+            parked: view.parked,
+        }
+    }
+}
+
+/// Lists payments, newest first.
+#[utoipa::path(
+    get, path = "/admin/payments", operation_id = "listPayments", tag = "operations",
+    params(
+        ("status" = Option<PaymentStatus>, Query),
+        ("olderThan" = Option<String>, Query, pattern = "^[0-9]+(ms|s|m|h)$", example = "5m", description = "Placed longer ago than this"),
+        ("cursor" = Option<String>, Query, pattern = "^[0-9]{1,19}$", description = "`nextCursor` of the page before"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "20 when absent"),
+    ),
+    responses((status = 200, description = "A page of payments", body = Envelope<AdminPaymentPage>)),
+)]
+pub(crate) async fn list_payments(
+    state: web::Data<OpsState>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Failure> {
+    let query = Query::of(&request)?;
+    let limit = query.limit()?;
+    let filter = AdminPaymentFilter {
+        status: query.parsed("status", domain::PaymentStatus::parse)?,
+        older_than: query.parsed("olderThan", |text| duration(text, MAX_AGE))?,
+        before: query.cursor(PaymentId::new)?,
+        limit: limit + 1,
+    };
+    let rows = state.run(move |app| async move { app.queries().payments(&filter).await }).await?;
+    let (rows, next_cursor) = page(rows, limit, |record| record.payment.value.id().get());
+    ok(AdminPaymentPage { payments: rows.iter().map(AdminPaymentBody::from).collect(), next_cursor })
+}
+
+/// Shows a payment with all that is known of it.
+#[utoipa::path(
+    get, path = "/admin/payments/{paymentId}", operation_id = "getAdminPayment", tag = "operations",
+    params(("paymentId" = i64, Path, minimum = 1, maximum = 9007199254740991_i64)),
+    responses((status = 200, description = "The payment", body = Envelope<AdminPaymentDetailBody>)),
+)]
+pub(crate) async fn get_payment(
+    state: web::Data<OpsState>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Failure> {
+    let id = path_id(&request, "paymentId", PaymentId::new)?;
+    let view = state.run(move |app| async move { app.queries().payment(None, id).await }).await?;
+    ok(AdminPaymentDetailBody::from(&view.ok_or(Failure::new(Case::PaymentNotFound))?))
+}
+
+/// Asks the payment gateway about a payment now, and settles it.
+#[utoipa::path(
+    post, path = "/admin/payments/{paymentId}/sync", operation_id = "syncAdminPayment", tag = "operations",
+    params(("paymentId" = i64, Path, minimum = 1, maximum = 9007199254740991_i64)),
+    responses((status = 200, description = "The payment after it", body = Envelope<AdminPaymentDetailBody>)),
+)]
+pub(crate) async fn sync_payment(
+    state: web::Data<OpsState>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Failure> {
+    let id = path_id(&request, "paymentId", PaymentId::new)?;
+    tracing::info!(payment_id = %id, actor = actor(&request)?, "sync by hand");
+    let view = state.run(move |app| sync(app, id)).await?;
+    ok(AdminPaymentDetailBody::from(&view))
+}
+
+/// Where a ledger row stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub(crate) enum DiscrepancyState {
+    /// Nobody has settled it yet.
+    Open,
+    /// A person has.
+    Resolved,
+}
+
+/// A row of the discrepancy ledger: what a person must settle with the payment gateway.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct DiscrepancyBody {
+    /// Which.
+    #[schema(example = 1)]
+    discrepancy_id: i64,
+    /// What kind, for instance LATE_SUCCESS.
+    #[schema(example = "LATE_SUCCESS")]
+    kind: &'static str,
+    /// Where it stands.
+    status: DiscrepancyState,
+    /// The payment.
+    payment_id: i64,
+    /// Its order.
+    order_id: i64,
+    /// The transaction, when there is one.
+    #[schema(required = true)]
+    external_payment_key: Option<String>,
+    /// What the payment gateway charged, in won.
+    #[schema(required = true)]
+    amount: Option<i64>,
+    /// What was seen.
+    evidence: String,
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    found_at: OffsetDateTime,
+    /// What a person did about it.
+    #[schema(required = true)]
+    resolution: Option<String>,
+    /// In their words.
+    #[schema(required = true)]
+    note: Option<String>,
+    /// Who.
+    #[schema(required = true)]
+    resolved_by: Option<String>,
+    /// When.
+    #[schema(required = true)]
+    #[serde(with = "time::serde::rfc3339::option")]
+    resolved_at: Option<OffsetDateTime>,
+}
+
+impl From<&DiscrepancyView> for DiscrepancyBody {
+    fn from(view: &DiscrepancyView) -> Self {
+        let status = match view.status {
+            DiscrepancyStatus::Open => DiscrepancyState::Open,
+            DiscrepancyStatus::Resolved => DiscrepancyState::Resolved,
+        };
+        Self {
+            discrepancy_id: view.id.get(),
+            kind: view.kind.as_str(),
+            status,
+            payment_id: view.payment_id.get(),
+            order_id: view.order_id.get(),
+            external_payment_key: view.key.as_ref().map(|key| key.as_str().to_owned()),
+            amount: view.amount.map(domain::Money::won),
+            evidence: view.evidence.clone(),
+            found_at: view.found_at,
+            resolution: view.resolution.clone(),
+            note: view.note.clone(),
+            resolved_by: view.resolved_by.clone(),
+            resolved_at: view.resolved_at,
+        }
+    }
+}
+
+/// A page of the ledger.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct DiscrepancyPage {
+    /// Newest first.
+    discrepancies: Vec<DiscrepancyBody>,
+    /// Where the next page begins; `null` on the last one.
+    #[schema(required = true)]
+    next_cursor: Option<String>,
+}
+
+/// Lists rows of the discrepancy ledger, newest first.
+#[utoipa::path(
+    get, path = "/admin/discrepancies", operation_id = "listDiscrepancies", tag = "operations",
+    params(
+        ("status" = Option<DiscrepancyState>, Query),
+        ("cursor" = Option<String>, Query, pattern = "^[0-9]{1,19}$", description = "`nextCursor` of the page before"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "20 when absent"),
+    ),
+    responses((status = 200, description = "A page of the ledger", body = Envelope<DiscrepancyPage>)),
+)]
+pub(crate) async fn list_discrepancies(
+    state: web::Data<OpsState>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Failure> {
+    let query = Query::of(&request)?;
+    let status = query.parsed("status", DiscrepancyStatus::parse)?;
+    let before = query.cursor(DiscrepancyId::new)?;
+    let limit = query.limit()?;
+    let rows = state
+        .run(move |app| async move { app.queries().discrepancies(status, before, limit + 1).await })
+        .await?;
+    let (rows, next_cursor) = page(rows, limit, |row| row.id.get());
+    ok(DiscrepancyPage { discrepancies: rows.iter().map(DiscrepancyBody::from).collect(), next_cursor })
+}
+
+/// What a person did about a row.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct ResolveBody {
+    /// In a word.
+    #[schema(min_length = 1, max_length = 100, example = "REFUNDED")]
+    resolution: String,
+    /// In detail. No card data belongs here.
+    #[schema(max_length = 1000, example = "PG 콘솔에서 취소함")]
+    note: Option<String>,
+}
+
+/// Closes a row of the discrepancy ledger. It is never deleted.
+#[utoipa::path(
+    post, path = "/admin/discrepancies/{discrepancyId}/resolve", operation_id = "resolveDiscrepancy", tag = "operations",
+    params(
+        ("discrepancyId" = i64, Path, minimum = 1, maximum = 9007199254740991_i64),
+        ("X-Operator" = Option<String>, Header, min_length = 1, max_length = 100, description = "Who does it"),
+    ),
+    request_body = ResolveBody,
+    responses((status = 200, description = "The row after it", body = Envelope<DiscrepancyBody>)),
+)]
+pub(crate) async fn resolve_discrepancy(
+    state: web::Data<OpsState>,
+    request: HttpRequest,
+    body: Json<ResolveBody>,
+) -> Result<HttpResponse, Failure> {
+    let id = path_id(&request, "discrepancyId", DiscrepancyId::new)?;
+    let actor = actor(&request)?;
+    let resolution = text(body.0.resolution, "resolution", 1..=100)?;
+    let note = text(body.0.note.unwrap_or_default(), "note", 0..=1000)?;
+    let view = state
+        .run(move |app| async move {
+            let resolved = app.resolve_discrepancy(id, &resolution, &note, &actor).await;
+            resolved.map_err(|error| managed(error, Case::DiscrepancyNotFound, Case::AlreadyResolved))
+        })
+        .await?;
+    ok(DiscrepancyBody::from(&view))
+}
+
+/// A text of so many characters, without control characters but line breaks.
+pub(crate) fn text(
+    text: String,
+    field: &'static str,
+    length: std::ops::RangeInclusive<usize>,
+) -> Result<String, Failure> {
+    let text = text.trim().to_owned();
+    let clean = text.chars().all(|c| !c.is_control() || c == '\n');
+    if clean && length.contains(&text.chars().count()) { Ok(text) } else { Err(Failure::field(field)) }
+}

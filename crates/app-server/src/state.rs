@@ -1,0 +1,138 @@
+//! What the handlers share: the use-cases, where their work runs, and the settings that concern HTTP.
+
+use crate::auth::Authenticator;
+use crate::events::Changes;
+use crate::http::failure::{Case, Failure};
+use crate::http::read::BodyLimits;
+use crate::ops::Circuits;
+use application::Application;
+use bootstrap::settings::Locale;
+use bootstrap::shutdown::Shutdown;
+use futures_util::future::BoxFuture;
+use secrecy::SecretString;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tracing::Instrument as _;
+
+pub(crate) use crate::limits::Limiter;
+
+/// Runs work in tracked tasks on the process's own runtime.
+///
+/// A connection never owns a flow: when its client resets it, actix drops the handler, and the task goes on. And no pooled
+/// connection belongs to a listener's thread, which ends before the work does when the program stops.
+#[derive(Debug, Clone)]
+pub(crate) struct Runner {
+    handle: Handle,
+    shutdown: Shutdown,
+}
+
+impl Runner {
+    /// Tasks go to the runtime that this is called in.
+    pub(crate) fn new(shutdown: Shutdown) -> Self {
+        Self { handle: Handle::current(), shutdown }
+    }
+
+    /// Runs `work` to its end, whoever stops waiting for it. A panic in it is an internal error.
+    pub(crate) async fn run<T, E>(
+        &self,
+        work: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<T, Failure>
+    where
+        T: Send + 'static,
+        E: Into<Failure> + Send + 'static,
+    {
+        let task = self.shutdown.tasks().spawn_on(work.in_current_span(), &self.handle);
+        match task.await {
+            Ok(outcome) => outcome.map_err(Into::into),
+            Err(panicked) => Err(Failure::internal(&panicked)),
+        }
+    }
+
+    /// Begins `work` that nobody waits for.
+    pub(crate) fn detach(&self, work: impl Future<Output = ()> + Send + 'static) {
+        drop(self.shutdown.tasks().spawn_on(work.in_current_span(), &self.handle));
+    }
+
+    /// Ends when the program begins to stop.
+    pub(crate) async fn stopping(&self) {
+        self.shutdown.token().cancelled().await;
+    }
+
+    /// No new work is taken.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.shutdown.token().is_cancelled()
+    }
+}
+
+/// Of the public API.
+pub(crate) struct ApiState {
+    pub(crate) application: Application,
+    pub(crate) runner: Runner,
+    pub(crate) authenticator: Authenticator,
+    pub(crate) limiter: Limiter,
+    pub(crate) body_limits: BodyLimits,
+    /// Orders under way: each holds a permit until its flow has ended.
+    pub(crate) orders: Arc<Semaphore>,
+    /// After this long a buyer is told that the outcome is not known yet.
+    pub(crate) response_deadline: Duration,
+    pub(crate) self_charge: bool,
+    pub(crate) changes: Changes,
+    /// Event streams that are open.
+    pub(crate) streams: Arc<Semaphore>,
+    pub(crate) heartbeat: Duration,
+}
+
+impl ApiState {
+    /// Runs a use-case or a query.
+    pub(crate) async fn run<T, E, W>(&self, work: impl FnOnce(Application) -> W) -> Result<T, Failure>
+    where
+        W: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Into<Failure> + Send + 'static,
+    {
+        self.runner.run(work(self.application.clone())).await
+    }
+
+    /// The right to place an order; none is left when too many are under way or the program is stopping.
+    pub(crate) fn admit_order(&self) -> Result<tokio::sync::OwnedSemaphorePermit, Failure> {
+        if self.runner.is_stopping() {
+            return Err(Case::ShuttingDown.into());
+        }
+        Arc::clone(&self.orders).try_acquire_owned().map_err(|_| Case::Overloaded.into())
+    }
+}
+
+/// Of the operations API.
+pub(crate) struct OpsState {
+    pub(crate) application: Application,
+    pub(crate) runner: Runner,
+    pub(crate) body_limits: BodyLimits,
+    pub(crate) token: Option<SecretString>,
+    pub(crate) circuits: Arc<dyn Circuits>,
+    /// Brings the gauges up to date.
+    pub(crate) publish_metrics: Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>,
+    /// The scrape's text.
+    pub(crate) metrics: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+impl OpsState {
+    /// Runs a use-case or a query.
+    pub(crate) async fn run<T, E, W>(&self, work: impl FnOnce(Application) -> W) -> Result<T, Failure>
+    where
+        W: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Into<Failure> + Send + 'static,
+    {
+        self.runner.run(work(self.application.clone())).await
+    }
+}
+
+/// What the border needs on both ports.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Prepared {
+    /// The language of those who ask for none.
+    pub(crate) locale: Locale,
+}

@@ -1,0 +1,16 @@
+//! The HTTP side over real sockets, on the fakes of the ports.
+
+#[cfg(test)]
+mod bad_input;
+#[cfg(test)]
+mod documents;
+#[cfg(test)]
+mod flow;
+#[cfg(test)]
+mod fuzz;
+#[cfg(test)]
+mod operations;
+#[cfg(test)]
+mod orders;
+#[cfg(test)]
+mod support;
