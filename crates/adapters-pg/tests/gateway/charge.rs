@@ -305,6 +305,31 @@ async fn whoever_goes_away_gives_everything_back() {
     assert!(matches!(charge(&gateway).await.answer, GatewayAnswer::Accepted { .. }));
 }
 
+/// F40: probes whose callers go away give their permits back, and no more than three are ever out.
+#[tokio::test(start_paused = true)]
+async fn abandoned_probes_leave_the_circuit_able_to_recover() {
+    let failing = plain().payment.circuit.minimum_calls as usize;
+    let model = Model::new(
+        move |nth| if nth < failing { (ms(10), timed_out()) } else { (ms(500), accepted()) },
+        |_| (ms(10), Ok(Lookup::NotFound)),
+    );
+    let gateway = guarded(&model, plain());
+    for _ in 0..failing {
+        assert!(matches!(charge(&gateway).await.answer, GatewayAnswer::Uncertain { .. }));
+    }
+    assert!(matches!(charge(&gateway).await.answer, GatewayAnswer::CircuitOpen { .. }));
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    for round in 1..=3 {
+        let probes =
+            async { tokio::join!(charge(&gateway), charge(&gateway), charge(&gateway), charge(&gateway)) };
+        assert!(tokio::time::timeout(ms(100), probes).await.is_err(), "the callers of round {round} go away");
+        assert_eq!(model.requests(), failing + 3 * round);
+    }
+    let recovered = tokio::join!(charge(&gateway), charge(&gateway), charge(&gateway));
+    assert!(matches!(recovered.2.answer, GatewayAnswer::Accepted { .. }));
+    assert_eq!(gateway.circuits().list()[0].state, "CLOSED");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_future_that_is_never_polled_takes_nothing() {
     let model = Model::scripted(vec![accepted()]);

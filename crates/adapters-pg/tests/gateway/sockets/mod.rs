@@ -2,5 +2,6 @@
 
 mod rows;
 pub(crate) mod server;
+mod simulator;
 mod table;
 mod wire;

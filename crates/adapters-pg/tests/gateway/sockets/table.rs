@@ -228,7 +228,7 @@ async fn run(row: &Row) -> Seen {
     }
 }
 
-fn becomes(outcome: &ChargeOutcome) -> &'static str {
+pub(crate) fn becomes(outcome: &ChargeOutcome) -> &'static str {
     match (&outcome.answer, outcome.watch) {
         (GatewayAnswer::Accepted { .. }, false) => order::IN_PROGRESS,
         (GatewayAnswer::Accepted { .. }, true) => order::IN_PROGRESS_WATCHED,
