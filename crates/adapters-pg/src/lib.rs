@@ -18,14 +18,14 @@ pub mod retry_budget;
 
 #[cfg(feature = "http")]
 mod classify;
-#[cfg(feature = "http")]
+#[cfg(feature = "gateway")]
 mod gateway;
 #[cfg(feature = "http")]
 mod http;
-#[cfg(feature = "http")]
+#[cfg(feature = "gateway")]
 pub mod transport;
 
-#[cfg(feature = "http")]
+#[cfg(feature = "gateway")]
 pub use gateway::{
     CallConfig, CircuitView, Circuits, GatewayConfig, GatewayConfigError, GuardedGateway, PAYMENT_CIRCUIT,
     QUERY_CIRCUIT, RetryConfig, SetCircuitError,
