@@ -168,7 +168,8 @@ CREATE TABLE payment_check (
     -- The next look. None (or no row): an unsettled payment is due by its age alone, an ended one is not watched.
     -- 'infinity': never, unless it is woken.
     due_at TIMESTAMPTZ,
-    -- The claim under way, whether its time had come when it was made, and until when nobody else makes one.
+    -- The claim under way, whether its time had come when it was made, and until when nobody else makes one. If nobody
+    -- has ended it by then, the payment is due again.
     lease_id BIGINT,
     scheduled BOOLEAN NOT NULL DEFAULT FALSE,
     leased_until TIMESTAMPTZ,
@@ -185,6 +186,7 @@ CREATE TABLE payment_check (
 ) WITH (fillfactor = 70);
 CREATE INDEX idx_payment_check_due_at ON payment_check (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX idx_payment_check_woken_at ON payment_check (woken_at) WHERE woken_at IS NOT NULL;
+CREATE INDEX idx_payment_check_leased_until ON payment_check (leased_until) WHERE leased_until IS NOT NULL;
 
 -- What callbacks named, written down before anything is asked. Never a card number.
 CREATE TABLE callback_inbox (

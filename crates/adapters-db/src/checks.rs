@@ -2,7 +2,8 @@
 //!
 //! A claim is a lease in a row, never a lock held over the gateway call. Locks are taken in the order payment, check
 //! row, hints, by everyone here. What decides a claim is looked at twice: to find candidates, and again, on the newest
-//! version of the check row, by the guard of the upsert that makes the claim.
+//! version of the check row, by the guard of the upsert that makes the claim. A claim takes the wake-up with it; so one
+//! that was never ended makes the payment due again when its lease is over.
 
 use crate::cached::cached;
 use crate::error::{Failure, corrupt};
@@ -26,10 +27,10 @@ candidate AS MATERIALIZED (
     WHERE p.status IN ('PENDING', 'IN_PROGRESS')
         AND c.parked_at IS NULL
         AND (c.leased_until IS NULL OR c.leased_until <= now())
-        AND (c.woken_at <= (SELECT at FROM moment)
+        AND (c.woken_at <= (SELECT at FROM moment) OR c.leased_until <= (SELECT at FROM moment)
             OR (p.updated_at + $2 * interval '1 microsecond' <= (SELECT at FROM moment)
                 AND (c.due_at IS NULL OR c.due_at <= (SELECT at FROM moment))))
-    ORDER BY least(c.woken_at, coalesce(c.due_at, p.updated_at + $2 * interval '1 microsecond')), p.id
+    ORDER BY least(c.woken_at, c.leased_until, coalesce(c.due_at, p.updated_at + $2 * interval '1 microsecond')), p.id
     LIMIT $4
     FOR NO KEY UPDATE OF p SKIP LOCKED
 )
@@ -43,7 +44,7 @@ ON CONFLICT (payment_id) DO UPDATE SET
     woken_at = NULL
 WHERE c.parked_at IS NULL
     AND (c.leased_until IS NULL OR c.leased_until <= now())
-    AND (c.woken_at <= (SELECT at FROM moment)
+    AND (c.woken_at <= (SELECT at FROM moment) OR c.leased_until <= (SELECT at FROM moment)
         OR (excluded.scheduled AND (c.due_at IS NULL OR c.due_at <= (SELECT at FROM moment))))
 RETURNING c.payment_id, c.lease_id, c.scheduled, c.claimed_at, c.transaction_seen, c.not_found_count,
     c.not_found_at, c.failures, c.watch_step";
@@ -57,8 +58,8 @@ candidate AS MATERIALIZED (
     WHERE p.status IN ('PAID', 'FAILED')
         AND c.parked_at IS NULL
         AND (c.leased_until IS NULL OR c.leased_until <= now())
-        AND (c.woken_at <= (SELECT at FROM moment) OR c.due_at <= (SELECT at FROM moment))
-    ORDER BY least(c.woken_at, c.due_at), p.id
+        AND (c.woken_at <= (SELECT at FROM moment) OR c.leased_until <= (SELECT at FROM moment) OR c.due_at <= (SELECT at FROM moment))
+    ORDER BY least(c.woken_at, c.leased_until, c.due_at), p.id
     LIMIT $4
     FOR NO KEY UPDATE OF p SKIP LOCKED
 )
@@ -72,7 +73,7 @@ FROM candidate
 WHERE c.payment_id = candidate.id
     AND c.parked_at IS NULL
     AND (c.leased_until IS NULL OR c.leased_until <= now())
-    AND (c.woken_at <= (SELECT at FROM moment) OR c.due_at <= (SELECT at FROM moment))
+    AND (c.woken_at <= (SELECT at FROM moment) OR c.leased_until <= (SELECT at FROM moment) OR c.due_at <= (SELECT at FROM moment))
 RETURNING c.payment_id, c.lease_id, c.scheduled, c.claimed_at, c.transaction_seen, c.not_found_count,
     c.not_found_at, c.failures, c.watch_step";
 

@@ -148,8 +148,10 @@ async fn back_off(io: &mut Io, policy: &Policy, claim: &Claim, counts: bool, exa
     let park = counts && failures >= policy.park_after_failures;
     let base = policy.min_age.min(Duration::from_secs(1));
     let wait = base.saturating_mul(1 << claim.failures.min(16)).min(policy.backoff_max);
+    // An extra look at an ended payment must not move the look that the watch list has set: it is woken again instead.
+    let extra = claim.record.payment.value.status().is_terminal() && !claim.scheduled;
     let next = NextCheck {
-        due: NextDue::In(wait),
+        due: if extra { NextDue::Keep } else { NextDue::In(wait) },
         transaction_seen: claim.transaction_seen,
         not_found_count: claim.not_found_count,
         not_found_now: false,
@@ -169,6 +171,9 @@ async fn back_off(io: &mut Io, policy: &Policy, claim: &Claim, counts: bool, exa
                 tx.record_discrepancy(&NewDiscrepancy { payment_id, discrepancy }).await?;
                 tx.park(claim).await
             } else {
+                if extra {
+                    tx.wake(payment_id).await?;
+                }
                 tx.finish_claim(claim, &next, false).await.map(|_kept| ())
             }
         };

@@ -190,13 +190,14 @@ pub trait StoreTx: Send + Sync {
     /// again).
     async fn record_callback(&self, payment_id: PaymentId, key: &GatewayKey) -> Result<(), StoreError>;
 
-    /// Makes a payment due at once, whatever its status, until its next claim; the time that is set for it stays
+    /// Makes a payment due at once, whatever its status, until its next claim ends; the time that is set for it stays
     /// ([`Claim::scheduled`]). One that was parked is examined again.
     async fn wake(&self, payment_id: PaymentId) -> Result<(), StoreError>;
 
     // ---- examining
 
-    /// Claims payments that are due, longest due first, skipping those that others work on.
+    /// Claims payments that are due, longest due first, skipping those that others work on. One whose claim was never
+    /// ended is due again when its lease is over.
     async fn claim_due(&self, options: &ClaimOptions) -> Result<Vec<Claim>, StoreError>;
 
     /// Claims one payment whatever its due time; `None` when it does not exist, someone else works on it, or the

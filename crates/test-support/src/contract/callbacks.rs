@@ -4,6 +4,7 @@ use super::World;
 use super::world::{AT_ONCE, HOUR, PUT_OFF, UNSETTLED, WATCHED_ONES, ids_of, key, next_check};
 use domain::ports::{ClaimOptions, NextDue};
 
+const SHORT: std::time::Duration = std::time::Duration::from_millis(1);
 const OLD: ClaimOptions = ClaimOptions { min_age: HOUR, ..UNSETTLED };
 
 /// Only the payment's own hash finds it.
@@ -118,4 +119,41 @@ pub async fn a_wake_up_keeps_the_set_time(world: World) {
     assert!(world.finish(&claim, &keep).await);
     assert_eq!(due().await, set);
     assert!(world.claim(&WATCHED_ONES).await.is_empty());
+}
+
+/// Whoever took the wake-up and died gives it back when the lease is over: a callback is never forgotten.
+pub async fn a_wake_up_outlives_its_examiner(world: World) {
+    let placed = world.place().await;
+    world.fail(placed).await;
+    world.callback(placed, "k").await;
+    let dies = world.claim(&ClaimOptions { lease: SHORT, ..WATCHED_ONES }).await.remove(0);
+    let again = world.claim_eventually(&WATCHED_ONES).await.remove(0);
+    assert_ne!(dies.lease_id, again.lease_id);
+    assert_eq!((again.scheduled, again.hints.as_slice()), (false, [key("k")].as_slice()));
+    assert!(world.finish(&again, &next_check(NextDue::Keep)).await);
+    assert!(world.claim(&WATCHED_ONES).await.is_empty());
+}
+
+/// A hint that comes again while it is looked up may have been looked up too early: it is looked up again.
+pub async fn a_hint_during_its_look_up_is_looked_up_again(world: World) {
+    let placed = world.place().await;
+    world.callback(placed, "k").await;
+    let claim = world.claim(&OLD).await.remove(0);
+    world.callback(placed, "k").await;
+    assert!(world.finish(&claim, &next_check(PUT_OFF)).await);
+    assert_eq!(world.claim(&OLD).await.remove(0).hints, [key("k")]);
+}
+
+/// An examiner that got no answer wakes the payment and keeps its time: it is due again, and not on its schedule.
+pub async fn a_claim_can_end_with_a_wake_up(world: World) {
+    let placed = world.place().await;
+    world.fail(placed).await;
+    world.callback(placed, "k").await;
+    let claim = world.claim(&WATCHED_ONES).await.remove(0);
+    let tx = world.begin().await;
+    tx.wake(placed.payment_id).await.unwrap();
+    assert_eq!(tx.finish_claim(&claim, &next_check(NextDue::Keep), false).await, Ok(true));
+    tx.commit().await.unwrap();
+    let again = world.claim(&WATCHED_ONES).await.remove(0);
+    assert_eq!((again.scheduled, again.hints.as_slice()), (false, [key("k")].as_slice()));
 }

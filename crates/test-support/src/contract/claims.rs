@@ -212,6 +212,21 @@ async fn watch(world: &World, placed: Placed, next: Option<(u32, Duration)>) {
     tx.commit().await.unwrap();
 }
 
+/// "Never" holds for an unsettled payment too, until it is woken.
+pub async fn never_is_never(world: World) {
+    let placed = world.place().await;
+    let claim = world.claim(&UNSETTLED).await.remove(0);
+    assert!(world.finish(&claim, &next_check(NextDue::Never)).await);
+    tick().await;
+    assert!(ids(&world, &UNSETTLED).await.is_empty());
+    let view = world.ports.queries.payment(None, placed.payment_id).await.unwrap().unwrap();
+    assert_eq!(view.next_check_at, None);
+    let tx = world.begin().await;
+    tx.wake(placed.payment_id).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(ids(&world, &UNSETTLED).await, [placed.payment_id]);
+}
+
 /// The watch list is read apart, in its own time, with its step.
 pub async fn ended_payments_are_claimed_from_the_watch_list_only(world: World) {
     let (watched, later, forgotten) = (world.place().await, world.place().await, world.place().await);

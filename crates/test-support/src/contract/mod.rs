@@ -73,11 +73,12 @@ macro_rules! port_contract {
             callbacks: a_token_finds_its_payment, a_callback_wakes_its_payment, a_hint_twice_is_one,
                 a_wake_up_during_a_claim_counts, hints_stay_until_they_are_looked_up,
                 a_callback_unparks_a_payment, a_callback_wakes_an_ended_payment,
-                a_wake_up_keeps_the_set_time;
+                a_wake_up_keeps_the_set_time, a_wake_up_outlives_its_examiner,
+                a_hint_during_its_look_up_is_looked_up_again, a_claim_can_end_with_a_wake_up;
             claims: age_makes_a_payment_due, two_claimers_share_nothing, a_claim_takes_its_limit,
                 a_turn_examines_nothing_twice, longest_due_first, a_lease_keeps_others_away, a_lease_expires,
                 a_claim_that_was_rolled_back_is_none, a_lost_lease_changes_nothing,
-                what_was_learned_is_kept, a_due_time_is_kept, a_parked_payment_is_left_alone,
+                what_was_learned_is_kept, a_due_time_is_kept, never_is_never, a_parked_payment_is_left_alone,
                 parking_needs_the_lease, ended_payments_are_claimed_from_the_watch_list_only,
                 a_watch_is_taken_off, a_wish_to_be_watched_is_kept, one_payment_is_claimed_by_id,
                 asking_again_is_throttled;

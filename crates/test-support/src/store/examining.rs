@@ -4,10 +4,11 @@
 
 use super::locks::LockKey;
 use super::settling::{record, unsettled};
-use super::{CheckRow, InboxRow, Lease, PaymentRow, Work, check};
+use super::{CheckRow, InboxRow, Lease, NEVER, PaymentRow, Tables, Work, check};
 use crate::clock::later;
 use domain::ports::{Claim, ClaimKind, ClaimOptions, NextCheck, NextDue, StoreError};
 use domain::{GatewayKey, PaymentId, Timestamp};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The check row, locked; a new one when there is none.
@@ -28,8 +29,8 @@ pub(super) async fn record_callback(
     work.lock(LockKey::Inbox(payment_id, key.clone())).await?;
     let at = (payment_id, key.clone());
     let row = match work.get(&at, |tables| &tables.inbox) {
-        Some(row) => InboxRow { times: row.times + 1, looked_up_at: None, ..row },
-        None => InboxRow { times: 1, received_at: work.now, looked_up_at: None },
+        Some(row) => InboxRow { times: row.times + 1, lease_id: None, looked_up_at: None, ..row },
+        None => InboxRow { times: 1, received_at: work.now, lease_id: None, looked_up_at: None },
     };
     work.changes.inbox.insert(at, row);
     wake(work, payment_id).await
@@ -68,7 +69,9 @@ fn due(row: &PaymentRow, check: &CheckRow, options: &ClaimOptions, now: Timestam
     };
     let own_time = own_time.filter(|at| *at <= by);
     let woken = check.woken_at.filter(|at| *at <= by);
-    let since = own_time.into_iter().chain(woken).min()?;
+    // A claim took the wake-up with it; one that was never ended gives it back.
+    let abandoned = check.lease.map(|lease| lease.until).filter(|at| *at <= by);
+    let since = own_time.into_iter().chain(woken).chain(abandoned).min()?;
     Some(Due { since, id: payment.id(), scheduled: own_time.is_some() })
 }
 
@@ -140,24 +143,16 @@ async fn claim(
     row.lease = Some(Lease { id: lease_id, until: later(work.now, lease) });
     row.claimed_at = Some(work.now);
     row.woken_at = None;
+    row.parked_at = None;
     work.changes.checks.insert(id, row);
-    let mut hints: Vec<GatewayKey> = {
-        let state = work.shared.state();
-        let open = |tables: &super::Tables| -> Vec<GatewayKey> {
-            tables
-                .hints(id)
-                .filter(|(_, hint)| hint.looked_up_at.is_none())
-                .map(|(key, _)| key.clone())
-                .collect()
-        };
-        let own = open(&work.changes);
-        open(&state.tables)
-            .into_iter()
-            .filter(|key| !work.changes.inbox.contains_key(&(id, key.clone())))
-            .chain(own)
-            .collect()
-    };
-    hints.sort_unstable();
+    let mut hints = Vec::new();
+    for key in open_hints(work, id) {
+        let at = (id, key);
+        if let Some(hint) = work.get(&at, |tables| &tables.inbox) {
+            hints.push(at.1.clone());
+            work.changes.inbox.insert(at, InboxRow { lease_id: Some(lease_id), ..hint });
+        }
+    }
     Ok(record(work, id).map(|record| Claim {
         lease_id,
         record,
@@ -170,6 +165,16 @@ async fn claim(
         failures: row.failures,
         watch_step: row.watch_step,
     }))
+}
+
+/// Keys that callbacks named and nobody has looked up yet, ascending.
+fn open_hints(work: &Work, id: PaymentId) -> BTreeSet<GatewayKey> {
+    let open = |tables: &Tables| -> Vec<GatewayKey> {
+        tables.hints(id).filter(|(_, hint)| hint.looked_up_at.is_none()).map(|(key, _)| key.clone()).collect()
+    };
+    let all = open(&work.shared.state().tables);
+    let unchanged = all.into_iter().filter(|key| !work.changes.inbox.contains_key(&(id, key.clone())));
+    unchanged.chain(open(&work.changes)).collect()
 }
 
 /// The check row of a claim whose lease is still its own, locked.
@@ -189,13 +194,15 @@ pub(super) async fn finish_claim(
     row.lease = None;
     match next.due {
         NextDue::In(wait) => row.due_at = Some(later(work.now, wait)),
-        NextDue::Never => row.due_at = None,
+        NextDue::Never => row.due_at = Some(NEVER),
         NextDue::Keep => {}
     }
     row.transaction_seen = next.transaction_seen;
     row.not_found_count = next.not_found_count;
     if next.not_found_now {
         row.not_found_at = Some(work.now);
+    } else if next.not_found_count == 0 {
+        row.not_found_at = None;
     }
     row.failures = next.failures;
     row.watch_step = next.watch_step;
@@ -204,7 +211,10 @@ pub(super) async fn finish_claim(
         for key in &claim.hints {
             work.lock(LockKey::Inbox(id, key.clone())).await?;
             let at = (id, key.clone());
-            if let Some(mut hint) = work.get(&at, |tables| &tables.inbox) {
+            // Named again since the claim: it is looked up again.
+            if let Some(mut hint) = work.get(&at, |tables| &tables.inbox)
+                && hint.lease_id == Some(claim.lease_id)
+            {
                 hint.looked_up_at = Some(work.now);
                 work.changes.inbox.insert(at, hint);
             }

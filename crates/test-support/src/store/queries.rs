@@ -1,7 +1,7 @@
 //! Reads: each a snapshot of what is committed.
 
 use super::placing::idempotency_record;
-use super::{FakeStore, OrderRow, PaymentRow, Tables};
+use super::{FakeStore, NEVER, OrderRow, PaymentRow, Tables};
 use crate::faults::Site;
 use async_trait::async_trait;
 use domain::ports::{
@@ -80,7 +80,7 @@ fn statistics(tables: &Tables, now: Timestamp) -> PaymentStatistics {
     };
     let watched = tables.checks.iter().filter(|(id, check)| {
         let ended = |row: &PaymentRow| row.record.payment.value.status().is_terminal();
-        check.due_at.is_some() && tables.payments.get(id).is_some_and(ended)
+        check.due_at.is_some_and(|at| at < NEVER) && tables.payments.get(id).is_some_and(ended)
     });
     PaymentStatistics {
         unsettled: waiting.len() as u64,
@@ -101,7 +101,7 @@ fn due_at(row: &PaymentRow, check: &super::CheckRow, min_age: Duration) -> Optio
         let old_enough = crate::clock::later(row.record.updated_at, min_age);
         Some(check.due_at.map_or(old_enough, |due| due.max(old_enough)))
     };
-    own.into_iter().chain(check.woken_at).min()
+    own.filter(|at| *at < NEVER).into_iter().chain(check.woken_at).min()
 }
 
 fn worklist(tables: &Tables, now: Timestamp, min_age: Duration, limit: u32) -> Worklist {
@@ -183,7 +183,8 @@ impl Queries for FakeStore {
             Some(PaymentView {
                 record: record(tables, row),
                 history: tables.history(id).cloned().collect(),
-                next_check_at: check.and_then(|check| check.due_at),
+                next_check_at: check
+                    .and_then(|check| check.woken_at.or(check.due_at.filter(|at| *at < NEVER))),
                 parked: check.is_some_and(|check| check.parked_at.is_some()),
             })
         })

@@ -92,10 +92,13 @@ pub enum CouponMove {
     CancelUse,
 }
 
+/// "Never": only a callback or a person makes the payment due.
+pub const NEVER: Timestamp = time::macros::datetime!(9999-12-31 00:00 UTC);
+
 /// When a payment is looked at next, and by whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CheckRow {
-    /// The next look.
+    /// The next look; none: by its age alone while it has not ended, else none; or [`NEVER`].
     pub due_at: Option<Timestamp>,
     /// Who looks now.
     pub lease: Option<Lease>,
@@ -135,6 +138,8 @@ pub struct InboxRow {
     pub times: u64,
     /// When it was first.
     pub received_at: Timestamp,
+    /// The claim that bears it; none again when it is named again.
+    pub lease_id: Option<i64>,
     /// When it was looked up.
     pub looked_up_at: Option<Timestamp>,
 }
