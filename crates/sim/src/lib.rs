@@ -1,1 +1,26 @@
-//! sim
+//! Deterministic simulation of the whole shop (spec 04, tier A): the real use-cases and the real guard of the gateway
+//! call, over a database and a gateway in memory, in virtual time, from one seed.
+//!
+//! | module | part |
+//! | --- | --- |
+//! | [`plan`], [`kinds`] | what a seed means: which faults, how often, how many programs and buyers |
+//! | [`process`] | app-servers and reconcilers that die, stand still and come back |
+//! | [`gateway`], [`network`] | the gateway's truth, what it says instead, and callbacks on their way |
+//! | [`buyers`], [`chaos`] | who orders, and what befalls them |
+//! | [`oracle`] | what must hold: I1 to I18 of spec 04, as far as they can be seen here |
+//! | [`run`](mod@run), [`minimise`](mod@minimise) | a run, and the smallest set of faults with which it fails |
+//!
+//! Deliberately absent: hooks in production code. Faults strike where the program meets the world: at its ports.
+
+pub mod books;
+pub mod buyers;
+pub mod chaos;
+pub mod gateway;
+pub mod kinds;
+pub mod minimise;
+pub mod network;
+pub mod oracle;
+pub mod plan;
+pub mod process;
+pub mod run;
+pub mod world;

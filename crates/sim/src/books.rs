@@ -1,0 +1,96 @@
+//! What the oracle remembers of a run.
+
+use crate::kinds::Kind;
+use domain::{PaymentId, ProductId, UserId};
+use std::collections::{BTreeMap, BTreeSet};
+use tokio::time::Instant;
+
+/// A breach of an invariant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Which invariant of spec 04, or which rule.
+    pub invariant: &'static str,
+    /// At which order; 0: at none in particular.
+    pub order: i64,
+    /// What was seen.
+    pub text: String,
+}
+
+/// What a buyer was told for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// The order is paid.
+    Paid,
+    /// The order is cancelled.
+    Cancelled,
+}
+
+/// What is remembered of one order.
+#[derive(Debug, Clone, Default)]
+pub struct OrderBook {
+    /// Faults that befell it.
+    pub faults: BTreeSet<Kind>,
+    /// The flows from which requests left for it, one entry per request.
+    pub posts: Vec<usize>,
+    /// A 500 or 503 was answered, and the gateway has not been asked since.
+    pub unasked: bool,
+    /// The flows to which the gateway showed a transaction of it.
+    pub shown_to: BTreeSet<usize>,
+    /// What its buyer was told.
+    pub told: Option<Told>,
+    /// Look-ups by minute.
+    pub look_ups: BTreeMap<u64, u64>,
+}
+
+/// What the oracle remembers.
+#[derive(Debug, Default)]
+pub struct Books {
+    /// Breaches so far.
+    pub violations: Vec<Violation>,
+    /// By order number.
+    pub orders: BTreeMap<i64, OrderBook>,
+    /// Sums of the stock ledger.
+    pub stock: BTreeMap<ProductId, i64>,
+    /// What the stock began with.
+    pub initial_stock: BTreeMap<ProductId, i64>,
+    /// Sums of the point ledger.
+    pub points: BTreeMap<UserId, i64>,
+    /// Answers given under an Idempotency-Key.
+    pub answers: BTreeMap<(UserId, String), String>,
+    /// When each payment ended.
+    pub ended: BTreeMap<PaymentId, Instant>,
+}
+
+impl Books {
+    /// One order's page.
+    pub fn order(&mut self, order: i64) -> &mut OrderBook {
+        self.orders.entry(order).or_default()
+    }
+
+    /// A fault befell an order.
+    pub fn fault(&mut self, order: i64, kind: Kind) {
+        self.order(order).faults.insert(kind);
+    }
+
+    /// A 500 or 503 was answered.
+    pub fn unasked(&mut self, order: i64) {
+        self.order(order).unasked = true;
+    }
+
+    /// The gateway was asked about it.
+    pub fn asked(&mut self, order: i64) {
+        self.order(order).unasked = false;
+    }
+
+    /// The gateway showed a transaction.
+    pub fn shown(&mut self, order: i64, flow: usize) {
+        self.order(order).shown_to.insert(flow);
+    }
+
+    /// A breach; only the first few are kept.
+    pub fn violation(&mut self, invariant: &'static str, order: i64, text: String) {
+        if self.violations.len() < 20 {
+            self.violations.push(Violation { invariant, order, text });
+        }
+    }
+}

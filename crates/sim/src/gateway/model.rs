@@ -1,0 +1,112 @@
+//! The gateway's transactions: the truth, which only the oracle may read directly.
+
+use domain::settlement::TransactionStatus;
+use domain::{GatewayKey, GatewayOrderRef, Money};
+use std::collections::BTreeMap;
+use tokio::time::Instant;
+
+/// One charge, or what may become one.
+#[derive(Debug, Clone)]
+pub struct Transaction {
+    /// Its name.
+    pub key: GatewayKey,
+    /// The order it was requested for.
+    pub order_ref: GatewayOrderRef,
+    /// What it charges.
+    pub amount: Money,
+    /// Where its callback goes: the token at the end of the address.
+    pub token: String,
+    /// When the gateway stored it.
+    pub created: Instant,
+    /// Its states, each from its moment on.
+    pub states: Vec<(Instant, TransactionStatus)>,
+    /// No look-up finds it any more: wiped, or its key was given to another.
+    pub gone: bool,
+}
+
+impl Transaction {
+    /// Its state at a moment; none before it was created.
+    pub fn status_at(&self, at: Instant) -> Option<TransactionStatus> {
+        self.states.iter().rev().find(|(since, _)| *since <= at).map(|(_, status)| *status)
+    }
+
+    /// It was, or is, SUCCESS by then.
+    pub fn approved_by(&self, at: Instant) -> bool {
+        self.states.iter().any(|(since, status)| *since <= at && *status == TransactionStatus::Success)
+    }
+}
+
+/// All transactions.
+#[derive(Debug, Default)]
+pub struct Gateway {
+    all: Vec<Transaction>,
+    by_key: BTreeMap<GatewayKey, usize>,
+    /// Connections are refused (or hang) until then.
+    pub away_until: Option<(Instant, bool)>,
+    /// Look-ups answer 404 until then.
+    pub blind_until: Option<Instant>,
+    /// Look-ups fail until then.
+    pub look_ups_fail_until: Option<Instant>,
+}
+
+impl Gateway {
+    /// Stores one; whoever had the key is forgotten.
+    pub fn store(&mut self, transaction: Transaction) {
+        let at = self.all.len();
+        if let Some(before) = self.by_key.insert(transaction.key.clone(), at)
+            && let Some(before) = self.all.get_mut(before)
+        {
+            before.gone = true;
+        }
+        self.all.push(transaction);
+    }
+
+    /// All that ever were, oldest first.
+    pub fn all(&self) -> &[Transaction] {
+        &self.all
+    }
+
+    /// What a look-up by key finds at a moment.
+    pub fn by_key(&self, key: &GatewayKey, at: Instant) -> Option<&Transaction> {
+        let found = self.all.get(*self.by_key.get(key)?)?;
+        (!found.gone && found.created <= at).then_some(found)
+    }
+
+    /// What a look-up by order finds at a moment.
+    pub fn by_order(&self, order_ref: &GatewayOrderRef, at: Instant) -> Vec<&Transaction> {
+        let mine = |transaction: &&Transaction| {
+            transaction.order_ref == *order_ref && !transaction.gone && transaction.created <= at
+        };
+        self.all.iter().filter(mine).collect()
+    }
+
+    /// A key that is given to somebody already.
+    pub fn some_key(&self, nth: u64) -> Option<GatewayKey> {
+        let count = u64::try_from(self.all.len()).ok().filter(|count| *count > 0)?;
+        self.all.get(usize::try_from(nth % count).ok()?).map(|transaction| transaction.key.clone())
+    }
+
+    /// What is undecided stays so for ever.
+    pub fn restart(&mut self, now: Instant) {
+        for transaction in &mut self.all {
+            transaction.states.retain(|(since, _)| *since <= now);
+            // Not even stored yet: it never will be.
+            transaction.gone |= transaction.states.is_empty();
+        }
+    }
+
+    /// Everything is forgotten.
+    pub fn wipe(&mut self, now: Instant) {
+        self.restart(now);
+        for transaction in &mut self.all {
+            transaction.gone = true;
+        }
+    }
+
+    /// Still to be decided at `now`, and will be.
+    pub fn will_tell(&self, key: &GatewayKey, token: &str, now: Instant) -> bool {
+        let mine = |transaction: &&Transaction| transaction.key == *key && transaction.token == token;
+        let found = self.all.iter().rev().find(mine);
+        found.is_some_and(|transaction| transaction.status_at(now).is_some())
+    }
+}

@@ -1,0 +1,261 @@
+//! `sim`: runs seeds, repeats one to the letter, and when something breaks prints the seed, the smallest set of faults
+//! with which it still breaks, and the story of the order it happened to.
+//!
+//! ```text
+//! cargo run -p sim --profile sim -- --seeds 20000             seeds 1 to 20000
+//! cargo run -p sim --profile sim -- --seed 4711 --trace       one run, every step
+//! cargo run -p sim --profile sim -- --seed 4711 --only CrashApp,CallbackLost
+//! ```
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use sim::kinds::Kind;
+use sim::minimise::minimise;
+use sim::plan::Plan;
+use sim::run::{Report, run};
+use sim::world::{Counts, Line};
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Simulates the shop under every fault and checks that nothing is lost.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// How many seeds
+    #[arg(long, default_value_t = 200)]
+    seeds: u64,
+    /// The first of them
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+    /// Only this one
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Print every step of it
+    #[arg(long, requires = "seed")]
+    trace: bool,
+    /// Print the steps about one order of it only
+    #[arg(long, requires = "seed")]
+    order: Option<i64>,
+    /// Only these kinds of faults, whatever the seed says
+    #[arg(long, value_delimiter = ',')]
+    only: Option<Vec<Kind>>,
+    /// Without these kinds of faults
+    #[arg(long, value_delimiter = ',')]
+    without: Vec<Kind>,
+    /// Threads [default: one per core]
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Run the first so many seeds twice and compare their traces
+    #[arg(long, default_value_t = 0)]
+    twice: u64,
+    /// Go on after a failure, and count
+    #[arg(long)]
+    keep_going: bool,
+}
+
+impl Arguments {
+    fn plan(&self, seed: u64) -> Plan {
+        let plan = Plan::new(seed).without(&self.without.iter().copied().collect());
+        match &self.only {
+            Some(only) => plan.only(&only.iter().copied().collect()),
+            None => plan,
+        }
+    }
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    match arguments.seed {
+        Some(seed) => one(&arguments, seed),
+        None => many(&arguments),
+    }
+}
+
+fn one(arguments: &Arguments, seed: u64) -> anyhow::Result<ExitCode> {
+    let report = run(arguments.plan(seed), true)?;
+    if arguments.trace || arguments.order.is_some() {
+        print_lines(&report.lines, |line| {
+            arguments.order.is_none_or(|order| line.order == order || (line.order == 0 && !line.step))
+        })?;
+    }
+    println!("seed {seed}: trace {:016x}", report.trace_hash);
+    println!("faults: {}", names(&report.plan.faults));
+    if report.violations.is_empty() {
+        println!("0 violations");
+        return Ok(ExitCode::SUCCESS);
+    }
+    explain(&report)
+}
+
+struct Progress {
+    next: AtomicU64,
+    failed: AtomicBool,
+    total: Mutex<Total>,
+}
+
+#[derive(Default)]
+struct Total {
+    runs: u64,
+    counts: Counts,
+    failures: Vec<Report>,
+}
+
+fn many(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let jobs = arguments.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let progress = Progress {
+        next: AtomicU64::new(arguments.from),
+        failed: AtomicBool::new(false),
+        total: Mutex::default(),
+    };
+    let began = Instant::now();
+    let result: anyhow::Result<()> = std::thread::scope(|scope| {
+        let workers: Vec<_> =
+            (0..jobs.max(1)).map(|_| scope.spawn(|| work(arguments, &progress, began))).collect();
+        workers
+            .into_iter()
+            .try_for_each(|worker| worker.join().map_err(|_| anyhow::anyhow!("a run panicked"))?)
+    });
+    result?;
+    let total = progress.total.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let took = began.elapsed();
+    println!(
+        "{} runs in {:.1} s, {:.0} seeds/s; {} orders, {} requests to the gateway, {} paid, {} failed, {} ledger rows",
+        total.runs,
+        took.as_secs_f64(),
+        total.runs as f64 / took.as_secs_f64().max(0.001),
+        total.counts.orders,
+        total.counts.posts,
+        total.counts.paid,
+        total.counts.failed,
+        total.counts.discrepancies,
+    );
+    table(&total.counts);
+    if let Some(first) = total.failures.iter().min_by_key(|report| report.plan.seed) {
+        if arguments.keep_going {
+            for report in &total.failures {
+                let first = report.violations.first();
+                let text =
+                    first.map_or(String::new(), |first| format!("{}: {}", first.invariant, first.text));
+                println!("seed {}: {text}", report.plan.seed);
+            }
+        }
+        return explain(&run(first.plan.clone(), true)?);
+    }
+    println!("0 violations");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn work(arguments: &Arguments, progress: &Progress, began: Instant) -> anyhow::Result<()> {
+    loop {
+        let seed = progress.next.fetch_add(1, Ordering::Relaxed);
+        let over = seed >= arguments.from.saturating_add(arguments.seeds);
+        if over || (progress.failed.load(Ordering::Relaxed) && !arguments.keep_going) {
+            return Ok(());
+        }
+        let report = run(arguments.plan(seed), false)?;
+        if seed < arguments.from.saturating_add(arguments.twice) {
+            let again = run(arguments.plan(seed), false)?;
+            if again.trace_hash != report.trace_hash {
+                bail!("seed {seed} does not repeat: {:016x}, {:016x}", report.trace_hash, again.trace_hash);
+            }
+        }
+        let mut total = progress.total.lock().unwrap_or_else(PoisonError::into_inner);
+        total.runs += 1;
+        add(&mut total.counts, &report.counts);
+        if !report.violations.is_empty() {
+            progress.failed.store(true, Ordering::Relaxed);
+            total.failures.push(report);
+        }
+        if total.runs.is_multiple_of(500) {
+            let rate = total.runs as f64 / began.elapsed().as_secs_f64().max(0.001);
+            let left = Duration::from_secs_f64((arguments.seeds - total.runs) as f64 / rate);
+            eprintln!(
+                "{} of {} seeds, {rate:.0} seeds/s, {} failed, {:.0} s left",
+                total.runs,
+                arguments.seeds,
+                total.failures.len(),
+                left.as_secs_f64()
+            );
+        }
+    }
+}
+
+fn add(total: &mut Counts, one: &Counts) {
+    for (kind, count) in &one.struck {
+        *total.struck.entry(*kind).or_default() += count;
+    }
+    for (site, count) in &one.crashes {
+        *total.crashes.entry(*site).or_default() += count;
+    }
+    total.orders += one.orders;
+    total.posts += one.posts;
+    total.clean_paid += one.clean_paid;
+    total.clean_decided += one.clean_decided;
+    total.paid += one.paid;
+    total.failed += one.failed;
+    total.discrepancies += one.discrepancies;
+}
+
+fn table(counts: &Counts) {
+    println!("\nfaults that struck");
+    for kind in Kind::ALL {
+        let count = counts.struck.get(kind).copied().unwrap_or_default();
+        println!("  {:<10} {:<20} {:>9}  {}", kind.group(), kind.name(), count, kind.rows());
+    }
+    println!("\nsites at which a process died: {}", counts.crashes.len());
+    for (site, count) in &counts.crashes {
+        println!("  {:<45} {count:>7}", site.to_string());
+    }
+    if counts.clean_decided > 0 {
+        let share = 100.0 * counts.clean_paid as f64 / counts.clean_decided as f64;
+        println!(
+            "\nruns without faults: {} of {} card charges PAID, {share:.1} % (the gateway approves 70 %)",
+            counts.clean_paid, counts.clean_decided
+        );
+    }
+}
+
+fn names(kinds: &BTreeSet<Kind>) -> String {
+    kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(",")
+}
+
+/// What broke, with the fewest faults, and the story of the order it happened to.
+fn explain(report: &Report) -> anyhow::Result<ExitCode> {
+    let smallest = minimise(report)?;
+    let told = run(smallest.plan.clone(), true)?;
+    let first = told.violations.first().context("the smallest run no longer fails")?;
+    print_lines(&told.lines, |line| line.order == first.order || (line.order == 0 && !line.step))?;
+    println!("\nseed {} breaks:", report.plan.seed);
+    for violation in &report.violations {
+        println!("  {} (order {}): {}", violation.invariant, violation.order, violation.text);
+    }
+    println!(
+        "the smallest set of faults that still breaks {}: {}",
+        first.invariant,
+        names(&told.plan.faults)
+    );
+    println!("  {} (order {}): {}", first.invariant, first.order, first.text);
+    println!(
+        "again: cargo xtask sim --seed {} --only {} --order {}",
+        report.plan.seed,
+        names(&told.plan.faults),
+        first.order
+    );
+    Ok(ExitCode::FAILURE)
+}
+
+fn print_lines(lines: &[Line], wanted: impl Fn(&Line) -> bool) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    for line in lines.iter().filter(|line| wanted(line)) {
+        let seconds = line.at.as_secs();
+        let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+        let rest = line.at.as_secs_f64() % 60.0;
+        writeln!(out, "{hours:02}:{minutes:02}:{rest:06.3} {:>6} {}", line.order, line.text)?;
+    }
+    Ok(())
+}

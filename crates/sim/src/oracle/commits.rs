@@ -1,0 +1,139 @@
+//! After each commit: I1, I3, I4, I5, I7, I8, I10, I12, I13, I15.
+
+use super::rows::{self, View};
+use crate::world::{World, lock, set_flow};
+use domain::{OrderStatus, PaymentStatus};
+use std::sync::Weak;
+use test_support::CommitObserver;
+use test_support::store::{PaymentRow, Tables};
+use tokio::time::Instant;
+
+/// Checks every commit of a run.
+pub struct Observer(pub Weak<World>);
+
+impl CommitObserver for Observer {
+    fn committing(&self, name: &'static str, before: &Tables, changes: &Tables) {
+        if let Some(world) = self.0.upgrade() {
+            let view = View { before, changes };
+            for row in changes.payments.values() {
+                payment(&world, name, view, row);
+            }
+            for (id, row) in &changes.orders {
+                let status = view.payment_of(*id).map(|payment| payment.record.payment.value.status());
+                let agree = status.map_or(Err("an order without a payment".into()), |status| {
+                    rows::states(status, row.order.status())
+                });
+                report(&world, "I12", id.get(), agree);
+                let earlier = before.orders.get(id).map(|row| row.order.status());
+                if earlier.is_some_and(|earlier| earlier != OrderStatus::Placed) {
+                    world.violation("I10", id.get(), "an order that had ended changed");
+                }
+            }
+            goods(&world, before, changes);
+            ledger(&world, before, changes);
+        }
+    }
+}
+
+fn report(world: &World, invariant: &'static str, order: i64, result: Result<(), String>) {
+    if let Err(text) = result {
+        world.violation(invariant, order, text);
+    }
+}
+
+fn payment(world: &World, name: &'static str, view: View<'_>, row: &PaymentRow) {
+    let payment = &row.record.payment.value;
+    let order = payment.order_id().get();
+    let earlier = view.before.payments.get(&payment.id()).map(|row| &row.record.payment.value);
+    if name == "place_order" {
+        set_flow(order);
+    }
+    world.tell(order, payment.status().as_str(), || {
+        let from = earlier.map_or("nothing", |earlier| earlier.status().as_str());
+        format!("{name}: {from} -> {} key {:?}", payment.status(), payment.key())
+    });
+    let Some(order_row) = view.order(payment.order_id()) else {
+        return world.violation("I12", order, "a payment without an order");
+    };
+    report(world, "I1", order, rows::amounts(row, order_row));
+    report(world, "I12", order, rows::states(payment.status(), order_row.order.status()));
+    report(world, "I4", order, rows::given_back(view, row, order_row));
+    report(world, "I15", order, rows::history(view, row));
+    if let Some(earlier) = earlier {
+        if earlier.status().is_terminal() {
+            world.violation("I10", order, "a payment that had ended changed");
+        }
+        if earlier.amounts() != payment.amounts() {
+            world.violation("I1", order, "the amounts of a payment changed");
+        }
+    }
+    if payment.status().is_terminal() {
+        lock(&world.books).ended.insert(payment.id(), Instant::now());
+    }
+    if payment.status() == PaymentStatus::Paid && payment.amounts().paid_amount().is_positive() {
+        let amount = payment.amounts().paid_amount();
+        match payment.key() {
+            Some(key) if super::approved(world, order, key, amount) => {}
+            Some(key) => {
+                world.violation("I8", order, format!("PAID by {key}, which the gateway never approved so"));
+            }
+            None => world.violation("I8", order, "PAID without a transaction"),
+        }
+    }
+}
+
+/// I3 and I5: what is there is what the ledgers say.
+fn goods(world: &World, before: &Tables, changes: &Tables) {
+    let mut books = lock(&world.books);
+    for row in changes.stock_ledger.values() {
+        *books.stock.entry(row.product_id).or_default() += row.delta;
+    }
+    for row in changes.point_ledger.values() {
+        *books.points.entry(row.user_id).or_default() += row.delta;
+    }
+    let mut wrong = Vec::new();
+    for (id, stock) in &changes.stock {
+        let ledger = books.stock.get(id).copied().unwrap_or_default();
+        if ledger != stock.quantity() || stock.quantity() < 0 {
+            let text = format!("product {id}: {} there, {ledger} in the ledger", stock.quantity());
+            wrong.push(("I3", text));
+        }
+    }
+    for (user, balance) in &changes.points {
+        let ledger = books.points.get(user).copied().unwrap_or_default();
+        if ledger != balance.won() || balance.is_negative() {
+            wrong.push(("I5", format!("buyer {user}: {balance} points, {ledger} in the ledger")));
+        }
+    }
+    drop(books);
+    for (invariant, text) in wrong {
+        world.violation(invariant, 0, text);
+    }
+    for (key, row) in &changes.idempotency {
+        let earlier = before.idempotency.get(key);
+        if earlier.is_some_and(|earlier| {
+            earlier.order_id != row.order_id && earlier.expires_at > world.database.now()
+        }) {
+            world.violation("I13", row.order_id.get(), "an Idempotency-Key passed to another order");
+        }
+        if earlier.is_some_and(|earlier| earlier.answer.is_some() && earlier.answer != row.answer) {
+            world.violation("I13", row.order_id.get(), "a stored answer changed");
+        }
+    }
+}
+
+fn ledger(world: &World, before: &Tables, changes: &Tables) {
+    for (id, row) in &changes.discrepancies {
+        let order = before
+            .payments
+            .get(&row.row.payment_id)
+            .map_or(0, |payment| payment.record.payment.value.order_id().get());
+        let discrepancy = &row.row.discrepancy;
+        world.tell(order, discrepancy.kind.as_str(), || {
+            format!("ledger row {id}: {} {:?}", discrepancy.kind.as_str(), discrepancy.key)
+        });
+        if discrepancy.evidence.is_empty() {
+            world.violation("I15", order, "a ledger row without evidence");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What must hold: after each commit, at each request to the gateway, at each answer to a buyer, and at the end.
+//!
+//! It knows the truth of the gateway and of the database; nothing of how the application comes to its results. Each
+//! check bears the number of its invariant in spec 04.
+
+mod commits;
+mod quiet;
+mod rows;
+
+pub use commits::Observer;
+pub use quiet::at_the_end;
+
+use crate::process::Process;
+use crate::world::{World, flow_id, lock};
+use domain::PaymentStatus;
+use domain::ports::ChargeRequest;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// The most requests of one order (4 attempts).
+const MAX_POSTS: usize = 4;
+/// The most look-ups by order about one payment in a minute: one examination in 2 s, each with one retry, from a few
+/// programs, and the probes of its own request.
+const MAX_LOOK_UPS_PER_MINUTE: u64 = 120;
+
+/// A payment request leaves: I6, I17, I18.
+pub fn on_post(world: &Arc<World>, process: &Process, request: &ChargeRequest) {
+    let order = request.order_ref.as_str().parse().unwrap_or_default();
+    lock(&world.counts).posts += 1;
+    let violation = |invariant, text: &str| world.violation(invariant, order, text);
+    let flow = flow_id();
+    let (earlier, unasked, shown) = {
+        let mut books = lock(&world.books);
+        let page = books.order(order);
+        page.posts.push(flow);
+        (page.posts.clone(), page.unasked, page.shown_to.contains(&flow))
+    };
+    if earlier.len() > MAX_POSTS {
+        violation("I18", "more than 4 requests for one order");
+    }
+    if earlier.iter().any(|other| *other != flow) {
+        violation("I6", "requested by two flows: the card is asked for once");
+    }
+    if unasked {
+        violation("I6", "requested again after a 500 or 503 without asking for a transaction");
+    }
+    if shown {
+        violation("I6", "requested although the gateway had shown a transaction for it");
+    }
+    let payment = world.database.read(|tables| {
+        let order_id = domain::OrderId::new(order).ok()?;
+        tables.payment_of(order_id).map(|row| row.record.clone())
+    });
+    match payment {
+        None => violation("I6", "requested before the order was stored"),
+        Some(record) => {
+            if world.database.now() > record.send_deadline {
+                violation("I6", "requested after the send deadline");
+            }
+            let status = record.payment.value.status();
+            if earlier.len() == 1 && status != PaymentStatus::InProgress {
+                violation("I6", &format!("first requested while its payment is {status}"));
+            }
+            if record.payment.value.amounts().paid_amount() != request.amount {
+                violation("I1", "requested with another amount");
+            }
+            if record.merchant != request.merchant {
+                violation("I8", "requested as another merchant than look-ups will use");
+            }
+        }
+    }
+    if let Some(running) = process.accepting() {
+        let state = running.circuits.snapshots().first().map(|snapshot| snapshot.state.as_str());
+        if matches!(state, Some("OPEN" | "FORCED_OPEN")) {
+            violation("I17", "requested while the circuit was open");
+        }
+    }
+}
+
+/// A look-up about an order leaves: I18.
+pub fn on_look_up(world: &Arc<World>, order: i64) {
+    let minute = world.elapsed().as_secs() / 60;
+    let count = {
+        let mut books = lock(&world.books);
+        let count = books.order(order).look_ups.entry(minute).or_default();
+        *count += 1;
+        *count
+    };
+    if order != 0 && count == MAX_LOOK_UPS_PER_MINUTE {
+        world.violation("I18", order, "the gateway was asked about one order again and again");
+    }
+}
+
+/// The gateway approved a transaction of this order, with this key and amount, by now.
+fn approved(world: &World, order: i64, key: &domain::GatewayKey, amount: domain::Money) -> bool {
+    let gateway = lock(&world.gateway);
+    let now = Instant::now();
+    gateway.all().iter().any(|transaction| {
+        transaction.key == *key
+            && transaction.order_ref.as_str().parse() == Ok(order)
+            && transaction.amount == amount
+            && transaction.approved_by(now)
+    })
+}

@@ -1,0 +1,74 @@
+//! What one run is: drawn from the seed alone.
+
+use crate::kinds::Kind;
+use std::collections::BTreeSet;
+use std::time::Duration;
+use test_support::TestEntropy;
+
+/// One run.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Everything is drawn from it.
+    pub seed: u64,
+    /// The kinds of faults of this run: a random subset, so that combinations go deep.
+    pub faults: BTreeSet<Kind>,
+    /// How often they strike, in per cent of their usual rate.
+    pub intensity: u64,
+    /// Servers of the API.
+    pub apps: usize,
+    /// Reconcilers.
+    pub reconcilers: usize,
+    /// Buyers, each of whom places [`Plan::orders_each`] orders.
+    pub clients: usize,
+    /// Orders of a buyer.
+    pub orders_each: usize,
+    /// How long the buyers are at it.
+    pub workload: Duration,
+}
+
+impl Plan {
+    /// The run of a seed.
+    pub fn new(seed: u64) -> Self {
+        let draw = TestEntropy::new(seed ^ 0x5EED_0001);
+        // A tenth of the runs has no fault at all: there every order must end as the gateway decided.
+        let share = match draw.below(10) {
+            0 => 0,
+            1..=4 => 10,
+            5..=7 => 25,
+            _ => 60,
+        };
+        let mut faults: BTreeSet<Kind> = Kind::ALL.iter().copied().filter(|_| draw.percent(share)).collect();
+        if share > 0 && faults.is_empty() {
+            let one = draw.below(Kind::ALL.len() as u64);
+            faults.extend(Kind::ALL.get(usize::try_from(one).unwrap_or_default()));
+        }
+        let pick = |from: u64, to: u64| usize::try_from(from + draw.below(to - from + 1)).unwrap_or(1);
+        Self {
+            seed,
+            faults,
+            intensity: [50, 100, 100, 250].get(pick(0, 3)).copied().unwrap_or(100),
+            apps: pick(1, 3),
+            reconcilers: pick(1, 3),
+            clients: pick(2, 6),
+            orders_each: pick(2, 6),
+            workload: Duration::from_secs(60 * u64::try_from(pick(5, 30)).unwrap_or(5)),
+        }
+    }
+
+    /// The same run without some kinds: each kind draws from a stream of its own, so the others hardly change.
+    pub fn without(mut self, kinds: &BTreeSet<Kind>) -> Self {
+        self.faults.retain(|kind| !kinds.contains(kind));
+        self
+    }
+
+    /// The same run with these kinds and no others.
+    pub fn only(mut self, kinds: &BTreeSet<Kind>) -> Self {
+        self.faults = kinds.clone();
+        self
+    }
+
+    /// Whether a kind belongs to it.
+    pub fn has(&self, kind: Kind) -> bool {
+        self.faults.contains(&kind)
+    }
+}
