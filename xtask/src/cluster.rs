@@ -339,10 +339,7 @@ pub(crate) fn lock(folder: &Path) -> Result<File> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => {
-            bail!(
-                "another cargo xtask of this checkout uses the cluster in {}: wait for it",
-                folder.display()
-            )
+            bail!("another cargo xtask of this checkout uses {}: wait for it", folder.display())
         }
         Err(std::fs::TryLockError::Error(error)) => {
             Err(error).with_context(|| format!("could not lock {}", path.display()))

@@ -76,6 +76,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if ours {
         say("stopping PostgreSQL");
         database.stop()?;
+    } else {
+        say("PostgreSQL ran before, and goes on: `cargo xtask db stop` stops it");
     }
     result.and(stopped)
 }
@@ -144,7 +146,8 @@ fn settings(root: &Path, ports: &Ports, system: &System) -> Result<Vec<(String, 
         ("HOLDFAST__LOG__FORMAT", "human".to_owned()),
     ];
     if std::env::var_os("RUST_LOG").is_none() {
-        settings.push(("RUST_LOG", "info".to_owned()));
+        // The server library tells of each of its threads.
+        settings.push(("RUST_LOG", "info,actix_server=warn".to_owned()));
     }
     Ok(settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
 }
@@ -322,10 +325,23 @@ fn merge(name: &str, colour: u8, pipe: impl Read + Send + 'static) {
         let mut line = Vec::new();
         while reader.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
             // One call per line, so that lines of several programs never mix.
-            println!("{prefix} {}", String::from_utf8_lossy(&line).trim_end());
+            println!("{prefix} {}", shorten(String::from_utf8_lossy(&line).trim_end()));
             line.clear();
         }
     });
+}
+
+/// A line that begins with a time of day keeps `hh:mm:ss.mmm` of it: several programs share the width of one terminal.
+fn shorten(line: &str) -> String {
+    let parts = line.split_once('T').and_then(|(date, rest)| Some((date, rest.split_once("Z ")?)));
+    match parts {
+        Some((date, (time, rest)))
+            if date.len() == 10 && date.chars().all(|c| c.is_ascii_digit() || c == '-') =>
+        {
+            format!("{} {}", time.get(..12).unwrap_or(time), rest.trim_start())
+        }
+        _ => line.to_owned(),
+    }
 }
 
 /// Sample data through the calls that an operator has; nothing when there are products already.
@@ -395,4 +411,21 @@ fn greet(system: &System) {
   Then `cargo xtask demo` and `cargo xtask audit`. Ctrl-C stops everything; the data stays.
 "
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_time_at_the_start_is_shortened() {
+        assert_eq!(
+            shorten("2026-11-22T12:47:25.911203Z  INFO reconciler: runs"),
+            "12:47:25.911 INFO reconciler: runs"
+        );
+        assert_eq!(shorten("2026-11-22T12:47:25Z WARN x"), "12:47:25 WARN x");
+        for line in ["", "Table of Zoos", "at 2026-11-22T12:47:25Z it began", "thread 'main' panicked"] {
+            assert_eq!(shorten(line), line);
+        }
+    }
 }

@@ -42,7 +42,8 @@ pub(super) enum Card {
 pub(super) enum Expected {
     /// Nothing on the card: 201 and PAID at once.
     PaidAtOnce,
-    /// By the card: 202, then PAID, or CANCELLED when the gateway refuses; 503 and CANCELLED when it was not reached.
+    /// By the card: 202, then PAID, or CANCELLED when the gateway declines; 402 or 503 and CANCELLED when it refused the
+    /// request or was not reached.
     ByCard,
     /// Refused with one of these statuses; nothing is taken.
     Refused(&'static [u16]),

@@ -111,7 +111,7 @@ fn report(sent: &[Result<Sent>], unfinished: usize) -> Result<()> {
                 let end = sent.order.as_ref().map_or("no order", |order| order.payment_status.as_str());
                 reached += u32::from(sent.order.as_ref().is_some_and(|order| order.has_key));
                 paid += u32::from(end == "PAID");
-                broken += u32::from(!matches!(sent.status, 201 | 202 | 503));
+                broken += u32::from(!matches!(sent.status, 201 | 202 | 402 | 503));
                 format!("{} {} -> {end}", sent.status, sent.reason)
             }
             Err(error) => {

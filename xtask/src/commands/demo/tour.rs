@@ -34,6 +34,7 @@ struct Run {
 
 struct Placed {
     at: Instant,
+    answered_after: Duration,
     status: u16,
     reason: String,
 }
@@ -127,8 +128,12 @@ fn place(shop: &Shop, run: &mut Run) {
         Ok(answer) => {
             let reason =
                 [answer.meta("reason"), answer.meta("errorCode")].into_iter().find(|text| !text.is_empty());
-            run.placed =
-                Some(Placed { at, status: answer.status, reason: reason.unwrap_or_default().to_owned() });
+            run.placed = Some(Placed {
+                at,
+                answered_after: at.elapsed(),
+                status: answer.status,
+                reason: reason.unwrap_or_default().to_owned(),
+            });
             if at.elapsed() > Duration::from_secs(5) {
                 run.problems
                     .push(format!("answered after {:.1} s, promised are 5", at.elapsed().as_secs_f64()));
@@ -155,7 +160,8 @@ fn follow(shop: &Shop, runs: &mut [Run]) -> Result<()> {
             }
             match &run.order {
                 Some(order) if !order.is_final() => open += 1,
-                _ => run.took = Some(placed.at.elapsed()),
+                _ if placed.status == 202 => run.took = Some(placed.at.elapsed()),
+                _ => run.took = Some(placed.answered_after),
             }
         }
         if open == 0 {
@@ -211,7 +217,7 @@ fn verdict(case: &Case, status: u16, order: Option<&Order>) -> Vec<String> {
         Expected::PaidAtOnce => status == 201 && ended == Some(("PAID", "PAID")),
         Expected::ByCard => match status {
             202 => matches!(ended, Some(("PAID", "PAID") | ("CANCELLED", "FAILED"))),
-            503 => ended == Some(("CANCELLED", "FAILED")),
+            402 | 503 => ended == Some(("CANCELLED", "FAILED")),
             _ => false,
         },
         Expected::Refused(statuses) => statuses.contains(&status) && ended.is_none(),
@@ -298,7 +304,12 @@ mod tests {
         let case = CASES.iter().find(|case| case.expected == Expected::ByCard).unwrap();
         assert_eq!(verdict(case, 202, Some(&ended(case, "PAID", "PAID"))), Vec::<String>::new());
         assert_eq!(verdict(case, 202, Some(&ended(case, "CANCELLED", "FAILED"))), Vec::<String>::new());
-        assert_eq!(verdict(case, 503, Some(&ended(case, "CANCELLED", "FAILED"))), Vec::<String>::new());
+        for status in [402, 503] {
+            assert_eq!(
+                verdict(case, status, Some(&ended(case, "CANCELLED", "FAILED"))),
+                Vec::<String>::new()
+            );
+        }
         for (status, order) in [
             (202, ended(case, "PLACED", "IN_PROGRESS")),
             (202, ended(case, "PAID", "FAILED")),
