@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, bail};
-use serde_json::json;
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::{Value, json};
 
 use super::ALL_ENDED_LIMIT;
 use super::shop::{Order, Shop};
 use crate::process;
 
 const CARD_NUMBER: &str = "1234-5678-9814-1451";
+const PRODUCTS: u32 = 20;
 /// Orders under way at once; more would be a sign that nothing is answered any more.
 const MAX_UNDER_WAY: usize = 2_000;
 
@@ -25,10 +26,17 @@ struct Sent {
 }
 
 pub(super) fn run(shop: &Shop, orders: u32, rate: f64) -> Result<()> {
-    let product = shop.make_product("demo load", 10_000, i64::from(orders))?;
-    let body = json!({
-        "items": [{ "productId": product, "quantity": 1 }], "cardType": "SAMSUNG", "cardNo": CARD_NUMBER
-    });
+    // Several products: what is measured is the gateway's step, not the queue for one row of stock.
+    let products = (0..PRODUCTS)
+        .map(|index| shop.make_product(&format!("demo load {index}"), 10_000, i64::from(orders)))
+        .collect::<Result<Vec<i64>>>()?;
+    let bodies: Vec<Value> = products
+        .iter()
+        .map(|product| {
+            let items = json!([{ "productId": product, "quantity": 1 }]);
+            json!({ "items": items, "cardType": "SAMSUNG", "cardNo": CARD_NUMBER })
+        })
+        .collect();
     let sent: Mutex<Vec<Result<Sent>>> = Mutex::new(Vec::new());
     let started = Instant::now();
     println!("placing {orders} card orders at {rate}/s");
@@ -44,7 +52,9 @@ pub(super) fn run(shop: &Shop, orders: u32, rate: f64) -> Result<()> {
                 break;
             }
             let buyer = shop.buyer(usize::try_from(index)?)?;
-            let (sent, body) = (&sent, &body);
+            let body =
+                bodies.get(usize::try_from(index)? % bodies.len().max(1)).context("there is no product")?;
+            let sent = &sent;
             placed += 1;
             scope.spawn(move || {
                 let at = Instant::now();
