@@ -2,6 +2,7 @@
 //! `docs/metrics.md`, which is generated from the catalogue that scrapes are held against.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use saphyr::{LoadableYamlNode, Yaml};
 use serde_json::Value;
@@ -107,6 +108,56 @@ fn complaints(query: &str, catalogue: &BTreeMap<String, BTreeSet<String>>) -> Ve
         }
     }
     wrong
+}
+
+/// The names that the programs' sources record under.
+fn recorded() -> BTreeSet<String> {
+    fn visit(folder: &Path, names: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                visit(&path, names);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let source = std::fs::read_to_string(&path).unwrap();
+                for opening in ["counter!(", "gauge!(", "histogram!("] {
+                    for rest in source.split(opening).skip(1) {
+                        let name = rest.trim_start().strip_prefix('"').and_then(|rest| rest.split_once('"'));
+                        names.extend(name.map(|(name, _)| name.to_owned()));
+                    }
+                }
+            }
+        }
+    }
+    let mut names = BTreeSet::new();
+    for entry in std::fs::read_dir(workspace::root().unwrap().join("crates")).unwrap() {
+        let sources = entry.unwrap().path().join("src");
+        if sources.is_dir() {
+            visit(&sources, &mut names);
+        }
+    }
+    names
+}
+
+#[test]
+fn every_metric_that_is_recorded_is_documented_and_what_is_shown_is_recorded() {
+    let recorded = recorded();
+    assert!(recorded.len() > 30, "{recorded:?}");
+    let catalogue = catalogue();
+    let undocumented: Vec<&String> = recorded
+        .iter()
+        .filter(|name| !catalogue.contains_key(*name) && !catalogue.contains_key(&format!("{name}_bucket")))
+        .collect();
+    assert!(undocumented.is_empty(), "not in docs/metrics.md: {undocumented:?}");
+
+    let queries = alerts::expressions(&dashboard()).into_iter();
+    for query in queries.chain(alert_expressions().into_iter().map(|(_, query)| query)) {
+        for (series, _) in selected(&query) {
+            let histogram = ["_bucket", "_count", "_sum"].iter().find_map(|end| series.strip_suffix(end));
+            let known = series == "up" || recorded.contains(&series);
+            let known = known || histogram.is_some_and(|name| recorded.contains(name));
+            assert!(known, "nothing records {series}: {query}");
+        }
+    }
 }
 
 fn alert_expressions() -> Vec<(String, String)> {

@@ -178,7 +178,7 @@ async fn interlock(
             "the gateway knows none of our transactions: wiped, or a wrong merchant id? Nothing is failed for it"
         );
     }
-    metrics::gauge!("reconciler_not_found_suspended").set(if suspended { 1.0 } else { 0.0 });
+    metrics::gauge!("reconciler_interlock_active").set(if suspended { 1.0 } else { 0.0 });
     suspended
 }
 

@@ -169,7 +169,7 @@ pub const METRICS: &[Metric] = &[
     histogram("reconciler_turn_seconds", LONG, &[], "Time of one turn of the reconciler"),
     counter("reconciler_payments_total", &["outcome"], "Payments examined, by outcome"),
     gauge("reconciler_interlock_active", &[], "1 while verdicts of \"no such transaction\" are suspended"),
-    gauge("reconciler_watch_due_count", &[], "Watch-list entries that are due"),
+    gauge("payment_watched_count", &[], "Failed payments that are asked about again for a while"),
     // Database.
     gauge("database_pool_connections", &["pool", "state"], "Connections of a pool: in_use, idle, max"),
     gauge("database_pool_waiting", &["pool"], "Callers that wait for a connection"),
