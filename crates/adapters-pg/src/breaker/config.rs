@@ -54,7 +54,7 @@ pub struct Config {
     pub open_wait_jitter: u8,
     /// Probes let through in one half-open period (1..=65536). Default 3.
     pub half_open_calls: u32,
-    /// A half-open period that has not decided this long after its first probe opens again (1 ms to 30 days; `None`:
+    /// A half-open period opens again when a probe is under way and none has ended for so long (1 ms to 30 days; `None`:
     /// waits for ever). Must be longer than a probe can take. Default 10 s.
     pub half_open_max: Option<Duration>,
     /// Whether OPEN becomes HALF_OPEN by time alone, so that an idle breaker doesn't show OPEN for ever. Without it

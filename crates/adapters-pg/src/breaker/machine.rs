@@ -101,7 +101,7 @@ impl Machine {
             Phase::HalfOpen { permits, until } => {
                 if let Some(left) = permits.checked_sub(1) {
                     *permits = left;
-                    // The deadline guards against probes that never end: it runs from the first one.
+                    // The deadline guards against probes that never end: it runs while one is under way.
                     if until.is_none() {
                         *until = self.config.half_open_max.map(|limit| later(now, limit));
                     }
@@ -149,6 +149,7 @@ impl Machine {
         self.totals.failed += u64::from(outcome.failed);
         self.totals.slow += u64::from(outcome.slow);
         self.decide(now);
+        self.extend_half_open(now);
     }
 
     /// The generation in which successes that were not slow may be counted outside the machine and handed in later by
@@ -250,8 +251,23 @@ impl Machine {
     }
 
     fn give_back(&mut self) {
-        if let Phase::HalfOpen { permits, .. } = &mut self.phase {
+        let ended = self.window.counts().calls;
+        if let Phase::HalfOpen { permits, until } = &mut self.phase {
             *permits = permits.saturating_add(1).min(self.config.half_open_calls);
+            if permits.saturating_add(ended) >= self.config.half_open_calls {
+                *until = None;
+            }
+        }
+    }
+
+    /// A probe ended and the period goes on: the deadline is for those that are still under way. Without one it waits
+    /// for the next: a service that is well, but seldom called, must not be cut off again for being seldom called.
+    fn extend_half_open(&mut self, now: Instant) {
+        let ended = self.window.counts().calls;
+        let limit = self.config.half_open_max;
+        if let Phase::HalfOpen { permits, until } = &mut self.phase {
+            let under_way = permits.saturating_add(ended) < self.config.half_open_calls;
+            *until = limit.filter(|_| under_way).map(|limit| later(now, limit));
         }
     }
 

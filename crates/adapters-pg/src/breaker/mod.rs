@@ -45,7 +45,7 @@
 //!   by a seeded random share, so that instances don't probe together.
 //! - **HALF_OPEN** lets exactly the configured number of probes through, never refilled by finished ones, and decides
 //!   when the smaller of that number and the minimum number of calls have ended. An ignored or abandoned probe gives
-//!   its permit back. A period that has not decided by its deadline, which runs from its first probe, opens again.
+//!   its permit back. A period in which a probe is under way and none ends by a deadline opens again.
 //! - Every change of state begins a new **generation**. What is settled with a [`Ticket`] of an earlier one changes nothing
 //!   and is counted as stale: a late time-out of the outage can't spoil the recovery, nor a late success end it early.
 //! - **FORCED_OPEN**, **DISABLED**, **METRICS_ONLY** come and go by [`Command`] only.

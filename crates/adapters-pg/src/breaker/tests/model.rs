@@ -188,6 +188,10 @@ impl Model {
         *(if failed { &mut self.totals.failed } else { &mut self.totals.successful }) += 1;
         self.totals.slow += u64::from(slow);
         let [calls, failures, slows, _] = self.sums();
+        if self.state == State::HalfOpen {
+            // The others that are under way have as long again.
+            self.first_probe = (self.probes_out > calls).then_some(self.now);
+        }
         if self.state == State::MetricsOnly || (calls as usize) < self.needed {
             return;
         }
@@ -207,6 +211,9 @@ impl Model {
         *(if ignored { &mut self.totals.ignored } else { &mut self.totals.abandoned }) += 1;
         if self.state == State::HalfOpen {
             self.probes_out -= 1;
+            if self.probes_out == self.sums()[0] {
+                self.first_probe = None;
+            }
         }
     }
 

@@ -125,6 +125,23 @@ fn a_half_open_period_without_results_opens_again_from_its_deadline() {
 }
 
 #[test]
+fn a_half_open_period_outlasts_a_service_that_is_well_but_seldom_called() {
+    let t = start();
+    let breaker = build(config(), t);
+    fail(&breaker, t, 5);
+    for at in [6_000, 60_000] {
+        succeed(&breaker, t + ms(at), 1);
+        assert_eq!(state(&breaker, t + ms(at + 50_000)), State::HalfOpen);
+    }
+    // A probe that never ends is still given up, counted from when it began.
+    let hangs = breaker.acquire(t + ms(120_000)).unwrap();
+    assert_eq!(state(&breaker, t + ms(122_000)), State::HalfOpen);
+    assert_eq!(state(&breaker, t + ms(122_001)), State::Open);
+    hangs.success(t + ms(122_002), ms(2));
+    assert_eq!(state(&breaker, t + ms(122_002)), State::Open);
+}
+
+#[test]
 fn an_idle_breaker_goes_half_open_when_looked_at_and_waits_there_for_a_call() {
     let t = start();
     let breaker = build(Config { automatic_half_open: true, ..config() }, t);
