@@ -78,22 +78,22 @@ pub async fn buyer(world: Arc<World>, shop: Shop, index: usize) {
     }
 }
 
-/// A plain order, after the faults: the shop must serve it.
-pub async fn order_after_the_faults(world: &Arc<World>, shop: &Shop, nth: u64) {
+/// A plain order, after the faults: the shop must serve it. False when the circuit was open.
+pub async fn order_after_the_faults(world: &Arc<World>, shop: &Shop, nth: u64) -> bool {
+    let mut served = true;
     let draw = TestEntropy::new(world.plan.seed ^ 0xAF7E ^ (nth << 8));
-    let (Some(user), Some(product)) = (shop.users.first(), shop.products.first()) else { return };
-    let Ok(quantity) = Quantity::new(1) else { return };
-    let Ok(lines) = OrderLines::new([(*product, quantity)]) else { return };
+    let (Some(user), Some(product)) = (shop.users.first(), shop.products.first()) else { return served };
+    let Ok(quantity) = Quantity::new(1) else { return served };
+    let Ok(lines) = OrderLines::new([(*product, quantity)]) else { return served };
     let command = plain(*user, lines, None);
     let Some((process, running)) = some_app(world) else {
-        return world.violation("I9", 0, "no server takes orders after the faults");
+        world.violation("I9", 0, "no server takes orders after the faults");
+        return served;
     };
     let asked = Instant::now();
     match send(&process, &running, command).await {
         Ok((Ok(outcome), _)) => {
-            if let PlaceOrderOutcome::CircuitOpen { .. } = &outcome {
-                world.violation("I9", 0, "the circuit is open long after the faults");
-            }
+            served = !matches!(&outcome, PlaceOrderOutcome::CircuitOpen { .. });
             note(world, user, &outcome, None);
         }
         Ok((Err(error), _)) => world.violation("I9", 0, format!("an order after the faults: {error:?}")),
@@ -101,6 +101,7 @@ pub async fn order_after_the_faults(world: &Arc<World>, shop: &Shop, nth: u64) {
     }
     promise(world, asked);
     sleep(Duration::from_millis(draw.below(3000))).await;
+    served
 }
 
 fn command(shop: &Shop, draw: &TestEntropy, index: usize, nth: u64) -> Option<PlaceOrder> {
@@ -171,6 +172,7 @@ async fn order(world: &Arc<World>, draw: &TestEntropy, command: PlaceOrder) {
     let user = command.user_id;
     let key = command.idempotency.as_ref().map(|idempotency| idempotency.key.clone());
     lock(&world.counts).orders += 1;
+    let mut reused = false;
     for _attempt in 0..5 {
         let Some((process, running)) = some_app(world) else {
             sleep(Duration::from_secs(2)).await;
@@ -181,7 +183,8 @@ async fn order(world: &Arc<World>, draw: &TestEntropy, command: PlaceOrder) {
         if key.is_some() && world.strikes(Kind::RepeatAtOnce, 0) {
             at_once(world, &command).await;
         }
-        if key.is_some() && world.strikes(Kind::ReuseKey, 0) {
+        if key.is_some() && !reused && world.strikes(Kind::ReuseKey, 0) {
+            reused = true;
             reuse(world, &command).await;
         }
         if world.strikes(Kind::Disconnect, 0) {

@@ -199,7 +199,7 @@ fn outcome(world: &World, row: &PaymentRow, mine: &[&Transaction], rows: &[&Disc
     let placed = Instant::now() - elapsed(world, row);
     let good = mine.iter().find(|transaction| {
         let in_time = transaction.approved_by(placed + IN_TIME);
-        in_time && transaction.amount == payment.amounts().paid_amount()
+        in_time && !transaction.gone && transaction.amount == payment.amounts().paid_amount()
     });
     let Some(good) = good else { return };
     let globally = [Kind::GatewayRestart, Kind::GatewayWipe, Kind::WrongAccount];
