@@ -5,10 +5,12 @@ use crate::manage::{self, ManageError};
 use crate::place_order::{self, PlaceOrder, PlaceOrderError, PlaceOrderOutcome};
 use crate::receive_callback::{self, CallbackReceipt, ReceiveCallbackError};
 use crate::reconcile::{self, Turn};
+use crate::settle::Settled;
 use crate::{CallbackTokens, Io, Policy};
 use domain::ports::{
     Cause, DiscrepancyView, Entropy, PaymentGateway, PaymentView, Queries, Store, StoreError,
 };
+use domain::settlement::Waiting;
 use domain::{
     Coupon, CouponId, Discount, DiscrepancyId, GatewayKey, IssuedCoupon, Money, OrderId, PaymentId,
     PointAccount, ProductId, Stock, Timestamp, UserId,
@@ -133,7 +135,8 @@ impl Application {
     }
 
     /// Asks the gateway about a payment that a callback named, at most once in the policy's query interval. When it was
-    /// asked just now, waits that long and tries once more; after that the reconciler is next. Payments that have ended
+    /// asked just now, or our own request may still be on its way, waits and tries again, twice at most; after that the
+    /// reconciler is next. Payments that have ended
     /// are left to it at once: callbacks can't make us ask about them again and again (F53).
     pub async fn examine_callback(&self, payment_id: PaymentId) {
         let examining = || self.examining.lock().unwrap_or_else(PoisonError::into_inner);
@@ -141,7 +144,9 @@ impl Application {
             return;
         }
         let _done = Done { examining: &self.examining, payment_id };
-        for pause in [std::time::Duration::ZERO, self.policy.query_interval] {
+        let interval = self.policy.query_interval;
+        let until_sent = self.policy.deadline.max(interval);
+        for pause in [std::time::Duration::ZERO, interval, until_sent] {
             tokio::time::sleep(pause).await;
             // Never closed, so there is always a permit to come.
             let Ok(_permit) = self.callbacks.acquire().await else { return };
@@ -151,7 +156,7 @@ impl Application {
             }
             let mut io = self.settlement_io();
             match examine::examine_one(&mut io, &self.policy, payment_id, Cause::Callback).await {
-                Ok(Examined::NotClaimed) => {}
+                Ok(Examined::NotClaimed | Examined::Settled(Settled::Waiting(Waiting::StillSending))) => {}
                 Ok(_) => return,
                 Err(error) => {
                     tracing::warn!(%payment_id, error = &error as &dyn std::error::Error,

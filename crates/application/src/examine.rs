@@ -51,7 +51,33 @@ pub async fn examine_one(
         return Ok(Examined::NotClaimed);
     };
     let findings = investigate(io, &claim).await;
-    Ok(conclude(io, policy, &claim, findings, false, cause).await)
+    // One payment alone never shows that many are not found: the gateway must prove that it knows us.
+    let doubtful = findings.as_ref().is_ok_and(|found| none_there(found) || key_lost(found));
+    let suspended = doubtful && !knows_last_paid(io).await;
+    Ok(conclude(io, policy, &claim, findings, suspended, cause).await)
+}
+
+/// The gateway said that it has no transaction of the order.
+pub(crate) fn none_there(findings: &Findings) -> bool {
+    findings.by_order.as_ref().is_some_and(Vec::is_empty)
+}
+
+/// The gateway said that it does not know the key that we hold.
+pub(crate) fn key_lost(findings: &Findings) -> bool {
+    matches!(findings.by_key, Some(KeyAnswer::NotFound(_)))
+}
+
+/// Whether the gateway knows the transaction that was last paid by. When it does not, or can't be asked, it is wiped or
+/// we are somebody else to it, and "no such transaction" means nothing.
+pub(crate) async fn knows_last_paid(io: &mut Io) -> bool {
+    match io.queries().last_paid_key().await {
+        Ok(Some((merchant, key))) => {
+            matches!(io.gateway().find_by_key(&merchant, &key).await, Ok(Lookup::Found(_)))
+        }
+        // Nothing was ever paid: there is nothing to hold it against.
+        Ok(None) => true,
+        Err(_) => false,
+    }
 }
 
 /// Asks the gateway what the decision needs, without any transaction.
@@ -144,7 +170,9 @@ pub async fn conclude(
 /// Ends the claim without a result: longer and longer pauses, then parked.
 async fn back_off(io: &mut Io, policy: &Policy, claim: &Claim, counts: bool, examined: Examined) -> Examined {
     let payment_id = claim.record.payment.value.id();
-    let failures = claim.failures.saturating_add(1);
+    // What is not the payment's fault makes the pauses longer, but alone it never brings it near being parked.
+    let most = if counts { u32::MAX } else { claim.failures.max(policy.park_after_failures / 2) };
+    let failures = claim.failures.saturating_add(1).min(most);
     let park = counts && failures >= policy.park_after_failures;
     let base = policy.min_age.min(Duration::from_secs(1));
     let wait = base.saturating_mul(1 << claim.failures.min(16)).min(policy.backoff_max);

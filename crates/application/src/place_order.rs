@@ -166,17 +166,21 @@ pub async fn place_order(
         First::Done(outcome) => return Ok(*outcome),
     };
     let outcome = match start(io, policy, &command, &placed, began).await {
-        Start::Committed(attempt) => io.gateway().charge(*attempt).await,
+        Start::Committed(attempt) if Instant::now() < began + policy.deadline => {
+            io.gateway().charge(*attempt).await
+        }
+        // The database, or a process that stood still, took all the time there was.
+        Start::Committed(_) => not_sent("SendDeadlinePassed"),
         Start::Elsewhere => return current(io, &placed).await,
-        Start::NotStored => ChargeOutcome {
-            answer: GatewayAnswer::NotReached {
-                cause: FailureCause("DatabaseUnavailable"),
-                retry_after: Duration::from_secs(1),
-            },
-            watch: false,
-        },
+        Start::NotStored => not_sent("DatabaseUnavailable"),
     };
     record(io, policy, &command, &placed, outcome, began).await
+}
+
+fn not_sent(cause: &'static str) -> ChargeOutcome {
+    let answer =
+        GatewayAnswer::NotReached { cause: FailureCause(cause), retry_after: Duration::from_secs(1) };
+    ChargeOutcome { answer, watch: false }
 }
 
 /// TX1, tried once more after a lost race.
@@ -480,7 +484,10 @@ async fn record(
                     if !matches!(tokio::time::timeout_at(until, examined).await, Ok(Ok(_))) {
                         tracing::info!("left to the reconciler: the gateway could not be asked at once");
                     }
-                    return current(io, placed).await;
+                    // With an Idempotency-Key the stored answer is the one that is given, now and again.
+                    if command.idempotency.is_none() {
+                        return current(io, placed).await;
+                    }
                 }
                 return Ok(recorded);
             }
@@ -533,6 +540,8 @@ fn answered(settlement: &settle::Settlement, order: OrderView, outcome: &ChargeO
         (Settled::AlreadyEnded, _) => by_state(order),
         (_, GatewayAnswer::Accepted { .. }) => PlaceOrderOutcome::InProgress(order),
         (_, GatewayAnswer::Uncertain { .. }) => PlaceOrderOutcome::Confirming(order),
+        // Not failed by this answer: the gateway has it, as somebody else has learned.
+        (Settled::InProgress, _) => by_state(order),
         (_, GatewayAnswer::Rejected { message }) => {
             PlaceOrderOutcome::Refused { order, message: message.clone() }
         }

@@ -8,8 +8,8 @@ use crate::examine::{self, Examined};
 use crate::settle::Settled;
 use crate::{Io, Policy};
 use domain::Timestamp;
-use domain::ports::{Cause, Claim, ClaimKind, ClaimOptions, GatewayUnreachable, Lookup, StoreError};
-use domain::settlement::{Findings, KeyAnswer};
+use domain::ports::{Cause, Claim, ClaimKind, ClaimOptions, GatewayUnreachable, StoreError};
+use domain::settlement::Findings;
 use futures_util::StreamExt;
 use futures_util::stream;
 use tokio_util::sync::CancellationToken;
@@ -102,7 +102,8 @@ pub async fn run_turn(
         while !stop.is_cancelled() && tokio::time::Instant::now() < until {
             let claims = claim(&mut make_io(), policy, kind, began).await?;
             let Some(first) = claims.first() else { break };
-            began = began.or(Some(first.claimed_at));
+            // Strictly before: what this turn itself makes due again is not, not even within the clock's resolution.
+            began = began.or(Some(first.claimed_at - time::Duration::MICROSECOND));
             tracing::info!("PaymentStatusScheduler started. target_count={}", claims.len());
             examine_batch(make_io, policy, claims, &mut turn).await;
         }
@@ -163,13 +164,13 @@ async fn interlock(
     let (mut asked, mut none, mut lost) = (0_u64, 0_u64, 0_u64);
     for finding in answered {
         asked += 1;
-        none += u64::from(finding.by_order.as_ref().is_some_and(Vec::is_empty));
-        lost += u64::from(matches!(finding.by_key, Some(KeyAnswer::NotFound(_))));
+        none += u64::from(examine::none_there(finding));
+        lost += u64::from(examine::key_lost(finding));
     }
     let many_lost = lost >= u64::from(policy.interlock_lost_keys);
     let many_none = none >= u64::from(policy.interlock_lost_keys)
         && none * 100 > asked * u64::from(policy.interlock_not_found_percent);
-    let suspended = (many_lost || many_none) && !knows_last_paid(io).await;
+    let suspended = (many_lost || many_none) && !examine::knows_last_paid(io).await;
     if suspended {
         tracing::error!(
             asked,
@@ -180,15 +181,4 @@ async fn interlock(
     }
     metrics::gauge!("reconciler_interlock_active").set(if suspended { 1.0 } else { 0.0 });
     suspended
-}
-
-async fn knows_last_paid(io: &mut Io) -> bool {
-    match io.queries().last_paid_key().await {
-        Ok(Some((merchant, key))) => {
-            matches!(io.gateway().find_by_key(&merchant, &key).await, Ok(Lookup::Found(_)))
-        }
-        // Nothing was ever paid: there is nothing to hold it against.
-        Ok(None) => true,
-        Err(_) => false,
-    }
 }

@@ -160,11 +160,14 @@ async fn apply_answer(
     let ended = record.payment.value.status().is_terminal();
     match &outcome.answer {
         GatewayAnswer::Accepted { key, .. } if ended => {
-            if record.payment.value.key() != Some(key)
-                || record.payment.value.status() == PaymentStatus::Failed
-            {
+            let another = record.payment.value.key() != Some(key)
+                || record.payment.value.status() == PaymentStatus::Failed;
+            if another {
                 // It ended without this transaction: the next examination puts what it charged into the ledger.
                 tx.record_callback(payment_id, key).await?;
+            }
+            if another || outcome.watch {
+                watch_again(tx, policy, payment_id, Watch::Full).await?;
             }
             Ok(Settlement { settled: Settled::AlreadyEnded, record })
         }
@@ -175,6 +178,8 @@ async fn apply_answer(
             Ok(Settlement { settled: Settled::AlreadyEnded, record })
         }
         GatewayAnswer::Accepted { key, .. } => accept(tx, record, key, cause).await,
+        // Somebody else learned meanwhile that the gateway has it: that is the outcome.
+        _ if record.payment.value.key().is_some() => Ok(Settlement { settled: Settled::InProgress, record }),
         GatewayAnswer::Rejected { message } => {
             fail(tx, policy, record, message.clone(), watch, false, cause).await
         }
@@ -198,6 +203,10 @@ async fn accept(
     cause: Cause,
 ) -> Result<Settlement, SettleError> {
     let payment_id = record.payment.value.id();
+    if record.payment.value.key() == Some(key) {
+        // Stored before: by us, when the commit's answer was lost, or by who was faster.
+        return Ok(Settlement { settled: Settled::InProgress, record });
+    }
     if tx.keys_owned_elsewhere(payment_id, std::slice::from_ref(key)).await?.contains(key) {
         let discrepancy = Discrepancy {
             kind: DiscrepancyKind::KeyReused,
@@ -224,7 +233,7 @@ async fn apply_findings(
 ) -> Result<Settlement, SettleError> {
     let Examination { claim, findings, .. } = examination;
     let payment_id = record.payment.value.id();
-    let subject = subject(tx, policy, &record, claim, findings).await?;
+    let subject = subject(tx, policy, &record, examination).await?;
     let rules = SettlementPolicy {
         force_fail_after: policy.force_fail_after,
         not_found_confirmations: policy.not_found_confirmations,
@@ -234,6 +243,9 @@ async fn apply_findings(
     let decision = settlement::decide(&subject, findings, &rules);
     let next = next_check(policy, &record, claim, &subject, findings, &decision);
     let settlement = apply_decision(tx, policy, record, &decision, cause).await?;
+    if decision.verdict == Verdict::Ended && decision.watch == Watch::Full && !is_watch_look(claim) {
+        watch_again(tx, policy, payment_id, Watch::Full).await?;
+    }
     if tx.finish_claim(claim, &next, true).await? {
         Ok(settlement)
     } else {
@@ -271,7 +283,10 @@ async fn apply_decision(
                     let mut change = Change::of(record, cause);
                     change.start_if_pending()?;
                     change.attach(key.clone(), "the gateway lists this transaction for the order")?;
-                    change.save(tx).await?
+                    let record = change.save(tx).await?;
+                    // The answer to our request was never stored, and with it how often we asked: there may be more.
+                    tx.want_watch(payment_id).await?;
+                    PaymentRecord { watch_wanted: true, ..record }
                 }
                 None => record,
             };
@@ -458,9 +473,9 @@ async fn subject(
     tx: &Tx<'_>,
     policy: &Policy,
     record: &PaymentRecord,
-    claim: &Claim,
-    findings: &Findings,
+    examination: &Examination<'_>,
 ) -> Result<Subject, StoreError> {
+    let Examination { claim, findings, not_found_suspended } = examination;
     let keys: BTreeSet<GatewayKey> = findings
         .by_order
         .iter()
@@ -475,7 +490,8 @@ async fn subject(
         if keys.is_empty() { BTreeSet::new() } else { tx.keys_owned_elsewhere(payment_id, &keys).await? };
     // The gateway was asked after the claim: ages counted to that moment are never too long.
     let asked_at = claim.claimed_at;
-    let none_there = findings.by_order.as_ref().is_some_and(Vec::is_empty);
+    // What is not believed is not counted either.
+    let none_there = findings.by_order.as_ref().is_some_and(Vec::is_empty) && !not_found_suspended;
     Ok(Subject {
         status: record.payment.value.status(),
         key: record.payment.value.key().cloned(),
@@ -487,8 +503,14 @@ async fn subject(
         not_found_count: claim.not_found_count
             + u32::from(none_there && counts_as_not_found(policy, record, claim)),
         keys_owned_elsewhere,
-        last_look: claim.scheduled && policy.last_watch().is_some_and(|(last, _)| claim.watch_step >= last),
+        last_look: is_watch_look(claim)
+            && policy.last_watch().is_some_and(|(last, _)| claim.watch_step >= last),
     })
+}
+
+/// A look of the watch list whose time had come, not one that a callback or a person asked for in between.
+fn is_watch_look(claim: &Claim) -> bool {
+    claim.scheduled && claim.record.payment.value.status().is_terminal()
 }
 
 fn since(now: Timestamp, then: Timestamp) -> Option<Duration> {
@@ -522,11 +544,16 @@ fn next_check(
         watch_step: claim.watch_step,
     };
     match &decision.verdict {
+        Verdict::Wait { why: Waiting::StillSending, .. } => {
+            // Asked again as soon as our own request can't be on its way any more.
+            next.due = NextDue::In(since(record.send_deadline, claim.claimed_at).unwrap_or_default());
+        }
         Verdict::Wait { .. } => next.due = NextDue::In(policy.not_found_spacing().min(policy.min_age)),
-        Verdict::Ended if claim.scheduled && claim.record.payment.value.status().is_terminal() => {
+        Verdict::Ended if is_watch_look(claim) => {
             next.watch_step = claim.watch_step.saturating_add(1);
             next.due = policy.watch_wait(next.watch_step).map_or(NextDue::Never, NextDue::In);
         }
+        Verdict::Ended if decision.watch == Watch::Full => next.watch_step = 0,
         Verdict::Ended => {}
         // The watch list was set by the end itself; see `watch_again`.
         Verdict::Pay { .. } | Verdict::Fail { .. } => {

@@ -1,0 +1,131 @@
+//! Faults by name of the step, and by its number.
+
+use async_trait::async_trait;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use test_support::{Fault, Faults, Site};
+use tokio::sync::Notify;
+
+/// Strikes the first calls of one step.
+pub(crate) struct Strike {
+    site: Site,
+    fault: Fault,
+    left: AtomicUsize,
+    met: AtomicUsize,
+}
+
+/// The first `times` calls of `call` in the transaction `within` meet `fault` instead of taking effect.
+pub(crate) fn strike(within: &'static str, call: &'static str, times: usize, fault: Fault) -> Arc<Strike> {
+    let site = Site { within, call };
+    Arc::new(Strike { site, fault, left: AtomicUsize::new(times), met: AtomicUsize::new(0) })
+}
+
+impl Strike {
+    /// How often the step was tried, struck or not.
+    pub(crate) fn met(&self) -> usize {
+        self.met.load(Ordering::Relaxed)
+    }
+}
+
+#[async_trait]
+impl Faults for Strike {
+    async fn before(&self, site: Site) -> Fault {
+        if site != self.site {
+            return Fault::None;
+        }
+        self.met.fetch_add(1, Ordering::Relaxed);
+        let take = |left: usize| left.checked_sub(1);
+        let struck = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
+        if struck { self.fault } else { Fault::None }
+    }
+}
+
+/// What happens at one step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Harm {
+    /// It does not take effect, and the caller is told that the database (or the gateway) is out of reach.
+    FailBefore,
+    /// It takes effect, but the caller is told the same.
+    FailAfter,
+    /// A deadlock was broken by it.
+    Conflict,
+    /// Nothing more happens: the process died before it.
+    CrashBefore,
+    /// Or after it.
+    CrashAfter,
+    /// The process stands still there until it is let go.
+    Freeze,
+}
+
+impl Harm {
+    pub(crate) const ALL: [Harm; 6] = [
+        Harm::FailBefore,
+        Harm::FailAfter,
+        Harm::Conflict,
+        Harm::CrashBefore,
+        Harm::CrashAfter,
+        Harm::Freeze,
+    ];
+}
+
+/// Counts the steps of a run, and harms one of them.
+pub(crate) struct Injector {
+    target: Option<(usize, Harm)>,
+    next: AtomicUsize,
+    sites: Mutex<Vec<Site>>,
+    /// The target was reached.
+    pub(crate) reached: Notify,
+    /// Lets a frozen process go on.
+    pub(crate) resume: Notify,
+}
+
+impl Injector {
+    pub(crate) fn new(target: Option<(usize, Harm)>) -> Arc<Self> {
+        Arc::new(Self {
+            target,
+            next: AtomicUsize::new(0),
+            sites: Mutex::default(),
+            reached: Notify::new(),
+            resume: Notify::new(),
+        })
+    }
+
+    /// The steps so far, in order.
+    pub(crate) fn sites(&self) -> Vec<Site> {
+        self.sites.lock().unwrap().clone()
+    }
+
+    async fn dead(&self) -> Fault {
+        self.reached.notify_one();
+        std::future::pending().await
+    }
+}
+
+#[async_trait]
+impl Faults for Injector {
+    async fn before(&self, site: Site) -> Fault {
+        let at = self.next.fetch_add(1, Ordering::Relaxed);
+        self.sites.lock().unwrap().push(site);
+        match self.target {
+            Some((target, Harm::FailBefore)) if target == at => Fault::Unavailable,
+            Some((target, Harm::Conflict)) if target == at => Fault::Conflict,
+            Some((target, Harm::CrashBefore)) if target == at => self.dead().await,
+            Some((target, Harm::Freeze)) if target == at => {
+                self.reached.notify_one();
+                self.resume.notified().await;
+                Fault::None
+            }
+            _ => Fault::None,
+        }
+    }
+
+    async fn after(&self, _site: Site) -> Fault {
+        // One process does one thing after the other, so the last step that began is the one that ended.
+        let at = self.next.load(Ordering::Relaxed).saturating_sub(1);
+        match self.target {
+            Some((target, Harm::FailAfter)) if target == at => Fault::Unavailable,
+            Some((target, Harm::CrashAfter)) if target == at => self.dead().await,
+            _ => Fault::None,
+        }
+    }
+}

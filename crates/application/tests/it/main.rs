@@ -1,0 +1,22 @@
+//! The use-cases over the fakes, in virtual time: what each outcome does to payment, order, stock, points, coupon,
+//! ledger and watch list; the order of the steps; and every step failed, crashed at and run twice.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that fails says so by a panic"
+)]
+
+mod callbacks;
+mod commit_before_charge;
+mod faults;
+mod gateway;
+mod oracle;
+mod outcomes;
+mod placing;
+mod reconciling;
+mod refused;
+mod steps;
+mod watching;
+mod world;
