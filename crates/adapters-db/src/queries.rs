@@ -9,7 +9,8 @@ use domain::ports::{
     Queries, RecentEvent, StoreError, Worklist,
 };
 use domain::{
-    DiscrepancyId, GatewayKey, MerchantId, Money, OrderId, OrderStatus, PaymentId, ProductId, UserId,
+    DiscrepancyId, GatewayKey, MerchantId, Money, OrderId, OrderStatus, PaymentId, ProductId, Timestamp,
+    UserId,
 };
 use std::time::Duration;
 
@@ -112,6 +113,14 @@ impl Queries for PgStore {
 
     async fn statistics(&self) -> Result<PaymentStatistics, StoreError> {
         read!(self, reading::statistics())
+    }
+
+    async fn changed_orders(
+        &self,
+        within: Duration,
+        limit: u32,
+    ) -> Result<Vec<(OrderId, Timestamp)>, StoreError> {
+        read!(self, reading::changed_orders(within, limit))
     }
 
     async fn last_paid_key(&self) -> Result<Option<(MerchantId, GatewayKey)>, StoreError> {

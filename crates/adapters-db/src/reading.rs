@@ -331,6 +331,35 @@ pub(crate) async fn statistics(connection: &AsyncPgConnection) -> Result<Payment
     })
 }
 
+pub(crate) async fn changed_orders(
+    mut connection: &AsyncPgConnection,
+    within: Duration,
+    limit: u32,
+) -> Result<Vec<(OrderId, Timestamp)>, Failure> {
+    #[derive(QueryableByName)]
+    struct Changed {
+        #[diesel(sql_type = BigInt)]
+        order_id: i64,
+        #[diesel(sql_type = Timestamptz)]
+        updated_at: Timestamp,
+    }
+    // All statuses are named, so that idx_payment_status_updated_at serves it.
+    const CHANGED: &str = "SELECT order_id, updated_at FROM payment \
+        WHERE status IN ('PENDING', 'IN_PROGRESS', 'PAID', 'FAILED') \
+        AND updated_at > now() - $1 * interval '1 microsecond' LIMIT $2";
+    let rows: Vec<Changed> =
+        cached(sql_query(CHANGED).bind::<BigInt, _>(micros(within)).bind::<BigInt, _>(i64::from(limit)))
+            .load(&mut connection)
+            .await?;
+    rows.into_iter()
+        .map(|row| {
+            let id = OrderId::new(row.order_id)
+                .map_err(|error| corrupt("payment of order", row.order_id, error))?;
+            Ok((id, row.updated_at))
+        })
+        .collect()
+}
+
 pub(crate) async fn last_paid_key(
     mut connection: &AsyncPgConnection,
 ) -> Result<Option<(MerchantId, GatewayKey)>, Failure> {

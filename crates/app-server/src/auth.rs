@@ -201,3 +201,149 @@ const fn algorithm(setting: JwtAlgorithm) -> Algorithm {
         JwtAlgorithm::Hs256 => Algorithm::HS256,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jsonwebtoken::{EncodingKey, Header};
+    use serde_json::{Value, json};
+    use std::time::Duration;
+
+    const RSA: &[u8] = include_bytes!("../tests/keys/rs256-test-only.der");
+    const EC: &[u8] = include_bytes!("../tests/keys/es256-test-only.der");
+    const SECRET: &str = "a shared secret of the tests, long enough";
+    /// 2100-01-01: the clock behind the check is the process's own.
+    const LATER: i64 = 4_102_444_800;
+
+    fn keys_file() -> PathBuf {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/keys/jwks.json")
+    }
+
+    fn settings(algorithms: &[JwtAlgorithm]) -> JwtSettings {
+        JwtSettings {
+            jwks_file: Some(keys_file()),
+            secret: algorithms.contains(&JwtAlgorithm::Hs256).then(|| SECRET.to_owned().into()),
+            issuer: None,
+            audience: Some("shop".to_owned()),
+            algorithms: algorithms.to_vec(),
+            leeway: Duration::ZERO,
+        }
+    }
+
+    fn verifier(algorithms: &[JwtAlgorithm]) -> JwtVerifier {
+        JwtVerifier::new(&settings(algorithms)).unwrap()
+    }
+
+    fn claims() -> Value {
+        json!({"sub": "42", "aud": "shop", "exp": LATER})
+    }
+
+    fn changed(change: Value) -> Value {
+        let mut claims = claims();
+        for (name, value) in change.as_object().unwrap() {
+            claims[name] = value.clone();
+        }
+        claims
+    }
+
+    fn signed(algorithm: Algorithm, kid: Option<&str>, key: &EncodingKey, claims: &Value) -> String {
+        let header = Header { kid: kid.map(str::to_owned), ..Header::new(algorithm) };
+        jsonwebtoken::encode(&header, claims, key).unwrap()
+    }
+
+    fn rs256(kid: Option<&str>, claims: &Value) -> String {
+        signed(Algorithm::RS256, kid, &EncodingKey::from_rsa_der(RSA), claims)
+    }
+
+    fn buyer(id: i64) -> Option<UserId> {
+        Some(UserId::new(id).unwrap())
+    }
+
+    #[test]
+    fn tokens_of_each_accepted_algorithm_name_their_buyer() {
+        let all = verifier(&[JwtAlgorithm::Rs256, JwtAlgorithm::Es256, JwtAlgorithm::Hs256]);
+        assert_eq!(all.subject(&rs256(Some("rsa-1"), &claims())), buyer(42));
+        assert_eq!(all.subject(&rs256(None, &claims())), buyer(42));
+        let ec = signed(Algorithm::ES256, Some("ec-1"), &EncodingKey::from_ec_der(EC), &claims());
+        assert_eq!(all.subject(&ec), buyer(42));
+        let hs = signed(Algorithm::HS256, None, &EncodingKey::from_secret(SECRET.as_bytes()), &claims());
+        assert_eq!(all.subject(&hs), buyer(42));
+        assert_eq!(verifier(&[JwtAlgorithm::Rs256]).subject(&ec), None, "an algorithm that is not accepted");
+        assert_eq!(verifier(&[JwtAlgorithm::Rs256]).subject(&hs), None);
+    }
+
+    #[test]
+    fn whatever_is_wrong_with_a_token_it_names_nobody() {
+        let all = verifier(&[JwtAlgorithm::Rs256, JwtAlgorithm::Es256, JwtAlgorithm::Hs256]);
+        let without = |name: &str| {
+            let mut claims = claims();
+            claims.as_object_mut().unwrap().remove(name);
+            claims
+        };
+        for claims in [
+            changed(json!({"exp": 1})),
+            changed(json!({"nbf": LATER})),
+            changed(json!({"aud": "other"})),
+            changed(json!({"aud": ["other"]})),
+            changed(json!({"sub": ""})),
+            changed(json!({"sub": "0"})),
+            changed(json!({"sub": "-1"})),
+            changed(json!({"sub": "x"})),
+            changed(json!({"sub": 42})),
+            without("exp"),
+            without("aud"),
+            without("sub"),
+        ] {
+            assert_eq!(all.subject(&rs256(None, &claims)), None, "{claims}");
+        }
+        assert_eq!(all.subject(&rs256(Some("unknown"), &claims())), None, "an unknown kid");
+
+        let good = rs256(Some("rsa-1"), &claims());
+        let [head, body, signature] = good.split('.').collect::<Vec<_>>()[..] else { panic!("three parts") };
+        // {"alg":"none","typ":"JWT"} and {"alg":"HS256","typ":"JWT"}
+        let none = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0";
+        for token in [
+            format!("{none}.{body}."),
+            format!("{none}.{body}.{signature}"),
+            format!("{head}.{body}."),
+            format!("{head}.{body}"),
+            format!("{head}.{body}.{}", signature.replace(['A', 'B'], "C")),
+            String::new(),
+            "..".to_owned(),
+            "x".repeat(10_000),
+        ] {
+            assert_eq!(all.subject(&token), None, "{token:.80}");
+        }
+        // The public key is no secret: HS256 signed with it, in either form that an attacker has.
+        let public = std::fs::read(keys_file()).unwrap();
+        let jwks: Value = serde_json::from_slice(&public).unwrap();
+        for secret in [public.as_slice(), jwks["keys"][0]["n"].as_str().unwrap().as_bytes()] {
+            let key = EncodingKey::from_secret(secret);
+            for kid in [None, Some("rsa-1")] {
+                assert_eq!(all.subject(&signed(Algorithm::HS256, kid, &key, &claims())), None);
+            }
+        }
+    }
+
+    #[test]
+    fn an_issuer_is_checked_when_one_is_set() {
+        let settings =
+            JwtSettings { issuer: Some("id.example".to_owned()), ..settings(&[JwtAlgorithm::Rs256]) };
+        let verifier = JwtVerifier::new(&settings).unwrap();
+        assert_eq!(verifier.subject(&rs256(None, &changed(json!({"iss": "id.example"})))), buyer(42));
+        assert_eq!(verifier.subject(&rs256(None, &changed(json!({"iss": "evil.example"})))), None);
+        assert_eq!(verifier.subject(&rs256(None, &claims())), None);
+    }
+
+    #[test]
+    fn keys_that_cant_be_used_stop_the_start() {
+        let missing = JwtSettings { jwks_file: None, ..settings(&[JwtAlgorithm::Rs256]) };
+        assert!(matches!(JwtVerifier::new(&missing), Err(AuthError::NoKey("RS256"))));
+        let unreadable =
+            JwtSettings { jwks_file: Some("/nowhere".into()), ..settings(&[JwtAlgorithm::Rs256]) };
+        assert!(matches!(JwtVerifier::new(&unreadable), Err(AuthError::Unreadable { .. })));
+        let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        let no_set = JwtSettings { jwks_file: Some(file), ..settings(&[JwtAlgorithm::Rs256]) };
+        assert!(matches!(JwtVerifier::new(&no_set), Err(AuthError::NotAKeySet { .. })));
+    }
+}

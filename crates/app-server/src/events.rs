@@ -1,48 +1,100 @@
 //! Telling clients of changes: those who wait for an order's end, and event streams.
 //!
-//! Whoever changes an order in this process tells [`Changes`], which wakes those who watch that order. Changes made by other
-//! servers and the reconciler are seen by looking into the database every poll interval.
+//! Whoever changes an order in this process tells [`OrderChanges`], which wakes those who watch that order. What other
+//! servers and the reconciler change is told by the database's notifications, and beneath them by one query every poll
+//! interval, however many watch: a lost notification costs half a second.
 
 use crate::api::orders::{find, is_final};
 use crate::api::views::{OrderBody, PaymentEventBody};
 use crate::http::failure::Failure;
 use crate::state::ApiState;
 use actix_web::web::Bytes;
-use domain::{OrderId, PaymentId, UserId};
+use application::Application;
+use domain::{OrderId, PaymentId, Timestamp, UserId};
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
+/// Changes this old are looked for: longer than any transaction takes, since a change bears the moment of its
+/// transaction's begin.
+const LOOK_BACK: Duration = Duration::from_secs(10);
+/// More changes than this in that time are seen by the next look.
+const MOST_CHANGES: u32 = 10_000;
+
 /// Who watches which order.
-#[derive(Clone)]
-pub(crate) struct Changes {
-    watched: Arc<Mutex<HashMap<OrderId, watch::Sender<()>>>>,
-    poll_interval: Duration,
+#[derive(Clone, Default)]
+pub struct OrderChanges {
+    watched: Arc<Mutex<HashMap<OrderId, Watched>>>,
 }
 
-impl Changes {
+struct Watched {
+    sender: watch::Sender<()>,
+    /// The last change that the poll told.
+    polled: Option<Timestamp>,
+}
+
+impl OrderChanges {
     /// Nobody watches yet.
-    pub(crate) fn new(poll_interval: Duration) -> Self {
-        Self { watched: Arc::default(), poll_interval }
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn watched(&self) -> MutexGuard<'_, HashMap<OrderId, Watched>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Something changed about this order.
-    pub(crate) fn tell(&self, order: OrderId) {
-        if let Some(sender) = self.watched.lock().unwrap_or_else(PoisonError::into_inner).get(&order) {
-            sender.send_replace(());
+    pub fn tell(&self, order: OrderId) {
+        if let Some(watched) = self.watched().get(&order) {
+            watched.sender.send_replace(());
+        }
+    }
+
+    /// Anything may have changed.
+    pub fn tell_all(&self) {
+        for watched in self.watched().values() {
+            watched.sender.send_replace(());
         }
     }
 
     /// Watches an order from now on.
     pub(crate) fn watch(&self, order: OrderId) -> Watch {
-        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        let sender = watched.entry(order).or_insert_with(|| watch::channel(()).0);
-        Watch { order, receiver: Some(sender.subscribe()), changes: self.clone() }
+        let mut watched = self.watched();
+        let entry =
+            watched.entry(order).or_insert_with(|| Watched { sender: watch::channel(()).0, polled: None });
+        Watch { order, receiver: Some(entry.sender.subscribe()), changes: self.clone() }
+    }
+
+    /// Looks for changes in the database every `interval`, while anybody watches. Never ends.
+    pub(crate) async fn poll(self, application: Application, interval: Duration) {
+        loop {
+            tokio::time::sleep(interval).await;
+            if self.watched().is_empty() {
+                continue;
+            }
+            // When the database can't be asked, the next look is soon.
+            if let Ok(changed) = application.queries().changed_orders(LOOK_BACK, MOST_CHANGES).await {
+                self.polled(&changed);
+            }
+        }
+    }
+
+    fn polled(&self, changed: &[(OrderId, Timestamp)]) {
+        let mut watched = self.watched();
+        for (order, moment) in changed {
+            if let Some(watched) = watched.get_mut(order)
+                && watched.polled.is_none_or(|polled| polled < *moment)
+            {
+                watched.polled = Some(*moment);
+                watched.sender.send_replace(());
+            }
+        }
     }
 }
 
@@ -51,30 +103,45 @@ pub(crate) struct Watch {
     order: OrderId,
     /// Always there but while it is dropped.
     receiver: Option<watch::Receiver<()>>,
-    changes: Changes,
+    changes: OrderChanges,
 }
 
 impl Watch {
-    /// Returns when the order changed, or when it is time to look whether it did.
+    /// Returns when the order changed since this was last called, or since it is watched.
     pub(crate) async fn changed(&mut self) {
-        let told = async {
-            match &mut self.receiver {
-                // The sender lives as long as its receivers.
-                Some(receiver) => drop(receiver.changed().await),
-                None => std::future::pending().await,
-            }
-        };
-        drop(tokio::time::timeout(self.changes.poll_interval, told).await);
+        match &mut self.receiver {
+            // The sender lives as long as its receivers.
+            Some(receiver) => drop(receiver.changed().await),
+            None => std::future::pending().await,
+        }
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        let mut watched = self.changes.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watched = self.changes.watched();
         drop(self.receiver.take());
-        if watched.get(&self.order).is_some_and(|sender| sender.receiver_count() == 0) {
+        if watched.get(&self.order).is_some_and(|watched| watched.sender.receiver_count() == 0) {
             watched.remove(&self.order);
         }
+    }
+}
+
+/// Counts a stream as open as long as it lives.
+struct OpenStream {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl OpenStream {
+    fn new(permit: OwnedSemaphorePermit) -> Self {
+        metrics::gauge!("event_streams_open").increment(1.0);
+        Self { _permit: permit }
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        metrics::gauge!("event_streams_open").decrement(1.0);
     }
 }
 
@@ -88,7 +155,7 @@ struct Position {
     watch: Watch,
     last_sent: Instant,
     ended: bool,
-    _permit: OwnedSemaphorePermit,
+    _open: OpenStream,
 }
 
 /// The events of an order after the one numbered `seen`, until it is final or the server stops.
@@ -102,8 +169,17 @@ pub(crate) fn stream(
 ) -> impl Stream<Item = Result<Bytes, Infallible>> {
     let watch = state.changes.watch(order);
     let last_sent = Instant::now();
-    let position =
-        Position { state, user, order, payment, seen, watch, last_sent, ended: false, _permit: permit };
+    let position = Position {
+        state,
+        user,
+        order,
+        payment,
+        seen,
+        watch,
+        last_sent,
+        ended: false,
+        _open: OpenStream::new(permit),
+    };
     unfold(Some((position, true)), |at| async move {
         let (mut position, first) = at?;
         let chunk = if first { position.look().await } else { position.next().await }?;
@@ -185,22 +261,40 @@ fn push(text: &mut String, name: &str, id: Option<i64>, data: &impl serde::Seria
 mod tests {
     use super::*;
 
+    async fn is_woken(watch: &mut Watch) -> bool {
+        tokio::time::timeout(Duration::from_secs(1), watch.changed()).await.is_ok()
+    }
+
     #[tokio::test(start_paused = true)]
     async fn watchers_are_woken_and_forgotten() {
-        let changes = Changes::new(Duration::from_secs(3600));
-        let order = OrderId::new(7).unwrap();
-        let before = Instant::now();
+        let changes = OrderChanges::new();
+        let (order, other) = (OrderId::new(7).unwrap(), OrderId::new(8).unwrap());
         let mut watch = changes.watch(order);
         changes.tell(order);
-        watch.changed().await;
-        assert_eq!(before.elapsed(), Duration::ZERO, "a change before the wait began is not lost");
-        watch.changed().await;
-        assert_eq!(before.elapsed(), Duration::from_secs(3600), "without news it is time to look");
+        assert!(is_woken(&mut watch).await, "a change before the wait began is not lost");
+        changes.tell(other);
+        assert!(!is_woken(&mut watch).await);
+        changes.tell_all();
+        assert!(is_woken(&mut watch).await);
         let second = changes.watch(order);
         drop(watch);
-        assert_eq!(changes.watched.lock().unwrap().len(), 1);
+        assert_eq!(changes.watched().len(), 1);
         drop(second);
-        assert!(changes.watched.lock().unwrap().is_empty());
+        assert!(changes.watched().is_empty());
         changes.tell(order);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_poll_tells_each_change_once() {
+        let changes = OrderChanges::new();
+        let order = OrderId::new(7).unwrap();
+        let mut watch = changes.watch(order);
+        let moment = time::macros::datetime!(2026-01-01 00:00 UTC);
+        changes.polled(&[(order, moment)]);
+        assert!(is_woken(&mut watch).await);
+        changes.polled(&[(order, moment)]);
+        assert!(!is_woken(&mut watch).await);
+        changes.polled(&[(order, moment + Duration::from_micros(1))]);
+        assert!(is_woken(&mut watch).await);
     }
 }

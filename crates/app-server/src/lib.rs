@@ -19,6 +19,7 @@ mod server;
 mod state;
 
 pub use auth::AuthError;
+pub use events::OrderChanges;
 pub use http::failure;
 pub use ops::{CircuitBody, CircuitCommand, Circuits};
 pub use server::{Parts, Running, StartError, start};

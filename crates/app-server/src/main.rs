@@ -1,13 +1,14 @@
 //! The app-server: serves orders. Without a subcommand it runs until it is stopped.
 
-use app_server::{CircuitBody, CircuitCommand, Circuits, Parts};
+use app_server::{CircuitBody, CircuitCommand, Circuits, OrderChanges, Parts};
 use bootstrap::cli::ConfigArgs;
 use bootstrap::shutdown::Shutdown;
-use bootstrap::wiring::{self, System};
+use bootstrap::wiring::{self, OrderNotice, System};
 use clap::{Parser, Subcommand, ValueEnum};
 use futures_util::FutureExt as _;
 use std::process::ExitCode;
 use std::sync::Arc;
+use tokio::sync::broadcast::error::RecvError;
 
 /// Order and payment service that stays correct when the payment gateway is slow, down, lying or silent
 #[derive(Debug, Parser)]
@@ -88,6 +89,8 @@ async fn serve(started: &bootstrap::Started) -> anyhow::Result<()> {
     let system = wiring::build(&started.settings)?;
     let metrics = started.metrics.clone();
     shutdown.tasks().spawn(metrics.clone().upkeep(shutdown.token()));
+    let changes = OrderChanges::new();
+    listen_for_orders(&started.settings, &shutdown, changes.clone())?;
     let publishing = system.clone();
     let parts = Parts {
         application: system.application.clone(),
@@ -97,6 +100,7 @@ async fn serve(started: &bootstrap::Started) -> anyhow::Result<()> {
             async move { system.publish_metrics().await }.boxed()
         }),
         metrics: Arc::new(move || metrics.text()),
+        changes,
         shutdown: shutdown.clone(),
     };
     let mut running = app_server::start(&parts, &started.settings)?;
@@ -107,6 +111,29 @@ async fn serve(started: &bootstrap::Started) -> anyhow::Result<()> {
     }
     let drained = running.stop().await;
     tracing::info!(?drained, "stopped");
+    Ok(())
+}
+
+/// Tells those who wait for an order's end what other processes settle.
+fn listen_for_orders(
+    settings: &bootstrap::settings::Settings,
+    shutdown: &Shutdown,
+    changes: OrderChanges,
+) -> anyhow::Result<()> {
+    let listener = wiring::order_listener(settings)?;
+    let mut notices = listener.subscribe();
+    let (stop, stopping) = (shutdown.token(), shutdown.token());
+    shutdown.tasks().spawn(async move { stop.run_until_cancelled(listener.run()).await });
+    shutdown.tasks().spawn(async move {
+        while let Some(notice) = stopping.run_until_cancelled(notices.recv()).await {
+            match notice {
+                Ok(OrderNotice::Ended(order)) => changes.tell(order),
+                // What was missed meanwhile is seen by looking.
+                Ok(OrderNotice::Reconnected) | Err(RecvError::Lagged(_)) => changes.tell_all(),
+                Err(RecvError::Closed) => break,
+            }
+        }
+    });
     Ok(())
 }
 

@@ -13,11 +13,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::header::HeaderBuilder;
-use utoipa::openapi::path::Operation;
-use utoipa::openapi::security::{
-    ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme,
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{
+    ContentBuilder, Object, ObjectBuilder, Ref, RefOr, Required, Response, ResponseBuilder, Type,
 };
-use utoipa::openapi::{ContentBuilder, Object, Ref, RefOr, Response, ResponseBuilder, Type};
 use utoipa::{OpenApi, ToSchema};
 
 /// Where the documents are served, on either port.
@@ -260,20 +260,38 @@ fn bearer() -> SecurityScheme {
     SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer))
 }
 
+/// With `auth.mode = "header"` every buyer's call has it.
+fn user_id() -> Parameter {
+    let schema = ObjectBuilder::new()
+        .schema_type(Type::Integer)
+        .minimum(Some(1))
+        .maximum(Some(9_007_199_254_740_991_i64))
+        .examples([serde_json::json!(1)]);
+    ParameterBuilder::new()
+        .name("X-USER-ID")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::True)
+        .description(Some("The buyer, set by the gateway in front; not needed in the mode `jwt`"))
+        .schema(Some(schema.build()))
+        .build()
+}
+
 /// The public API's document.
 #[must_use]
 pub fn public_document() -> utoipa::openapi::OpenApi {
     let mut document = PublicApi::openapi();
     let schemes = &mut document.components.get_or_insert_default().security_schemes;
-    let header =
-        ApiKeyValue::with_description("X-USER-ID", "auth.mode = header: set by the gateway in front");
-    schemes.insert("userId".to_owned(), RefOr::T(SecurityScheme::ApiKey(ApiKey::Header(header))));
     schemes.insert("bearer".to_owned(), RefOr::T(bearer()));
-    let buyer = vec![
-        SecurityRequirement::new("userId", Vec::<String>::new()),
-        SecurityRequirement::new("bearer", Vec::<String>::new()),
-    ];
-    complete(&mut document, |operation| operation.contains(&Case::UserIdRequired).then(|| buyer.clone()));
+    let buyer =
+        vec![SecurityRequirement::default(), SecurityRequirement::new("bearer", Vec::<String>::new())];
+    complete(&mut document, |cases| cases.contains(&Case::UserIdRequired).then(|| buyer.clone()));
+    for item in document.paths.paths.values_mut() {
+        for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
+            if operation.security.is_some() {
+                operation.parameters.get_or_insert_default().push(RefOr::T(user_id()));
+            }
+        }
+    }
     document
 }
 
@@ -285,7 +303,7 @@ pub fn operations_document() -> utoipa::openapi::OpenApi {
     schemes.insert("bearer".to_owned(), RefOr::T(bearer()));
     let operator =
         vec![SecurityRequirement::default(), SecurityRequirement::new("bearer", Vec::<String>::new())];
-    complete(&mut document, |operation| operation.contains(&Case::LoopbackOnly).then(|| operator.clone()));
+    complete(&mut document, |cases| cases.contains(&Case::LoopbackOnly).then(|| operator.clone()));
     document
 }
 

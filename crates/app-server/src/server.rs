@@ -1,7 +1,7 @@
 //! Starts and stops the two listeners of one process.
 
 use crate::auth::{AuthError, Authenticator};
-use crate::events::Changes;
+use crate::events::OrderChanges;
 use crate::http::access_log::AccessLog;
 use crate::http::border::border;
 use crate::http::read::BodyLimits;
@@ -10,11 +10,12 @@ use crate::limits::Limiter;
 use crate::ops::Circuits;
 use crate::state::{ApiState, OpsState, Prepared, Runner};
 use crate::{api, openapi, ops};
+use actix_cors::Cors;
 use actix_web::dev::ServerHandle;
-use actix_web::middleware::from_fn;
+use actix_web::middleware::{Condition, from_fn};
 use actix_web::{App, HttpServer, web};
 use application::Application;
-use bootstrap::settings::{ServerSettings, Settings};
+use bootstrap::settings::{Origin, ServerSettings, Settings};
 use bootstrap::shutdown::{Drained, Shutdown};
 use futures_util::future::BoxFuture;
 use std::net::{SocketAddr, TcpListener};
@@ -58,6 +59,8 @@ pub struct Parts {
     pub publish_metrics: Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>,
     /// The scrape's text.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Who waits for which order; to be told of what other processes change.
+    pub changes: OrderChanges,
     /// The process's stop.
     pub shutdown: Shutdown,
 }
@@ -140,6 +143,7 @@ pub fn start(parts: &Parts, settings: &Settings) -> Result<Running, StartError> 
 
     let public = {
         let prepared = prepared.clone();
+        let origins = settings.cors.allowed_origins.clone();
         HttpServer::new(move || {
             App::new()
                 .app_data(api.clone())
@@ -148,6 +152,7 @@ pub fn start(parts: &Parts, settings: &Settings) -> Result<Running, StartError> 
                 .configure(api::routes)
                 .configure(openapi::public_routes)
                 .default_service(web::route().to(unknown_path))
+                .wrap(cors(&origins))
                 .wrap(from_fn(border))
                 .wrap(TracingLogger::<AccessLog>::new())
         })
@@ -172,6 +177,9 @@ pub fn start(parts: &Parts, settings: &Settings) -> Result<Running, StartError> 
         (public.handle(), Handle::current().spawn(public)),
         (operations.handle(), Handle::current().spawn(operations)),
     ];
+    let poll = parts.changes.clone().poll(parts.application.clone(), settings.events.poll_interval);
+    let stop = parts.shutdown.token();
+    drop(parts.shutdown.tasks().spawn(async move { stop.run_until_cancelled(poll).await }));
     tracing::info!(%addr, %ops_addr, "listening");
     Ok(Running {
         addr,
@@ -202,7 +210,7 @@ fn api_state(parts: &Parts, settings: &Settings) -> Result<ApiState, AuthError> 
         orders: Arc::new(Semaphore::new(settings.orders.max_in_flight)),
         response_deadline: settings.orders.response_deadline,
         self_charge: settings.points.self_charge,
-        changes: Changes::new(settings.events.poll_interval),
+        changes: parts.changes.clone(),
         streams: Arc::new(Semaphore::new(settings.events.max_streams)),
         heartbeat: settings.events.heartbeat_interval,
     })
@@ -218,6 +226,27 @@ fn ops_state(parts: &Parts, settings: &Settings) -> OpsState {
         publish_metrics: Arc::clone(&parts.publish_metrics),
         metrics: Arc::clone(&parts.metrics),
     }
+}
+
+/// Lets pages of the allowed origins call the API; without any there are no CORS headers at all.
+fn cors(origins: &[Origin]) -> Condition<Cors> {
+    let cors = origins.iter().fold(Cors::default(), |cors, origin| cors.allowed_origin(origin.as_str()));
+    let cors = cors
+        .allowed_methods(["GET", "POST"])
+        .allowed_headers([
+            "accept",
+            "accept-language",
+            "authorization",
+            "content-type",
+            "idempotency-key",
+            "last-event-id",
+            "x-request-id",
+            "x-user-id",
+        ])
+        .expose_headers(["idempotency-replayed", "location", "retry-after", "x-request-id"])
+        .block_on_origin_mismatch(false)
+        .max_age(3600);
+    Condition::new(!origins.is_empty(), cors)
 }
 
 /// A body may take as long to come as a head.

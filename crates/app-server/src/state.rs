@@ -1,7 +1,7 @@
 //! What the handlers share: the use-cases, where their work runs, and the settings that concern HTTP.
 
 use crate::auth::Authenticator;
-use crate::events::Changes;
+use crate::events::OrderChanges;
 use crate::http::failure::{Case, Failure};
 use crate::http::read::BodyLimits;
 use crate::ops::Circuits;
@@ -14,7 +14,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::Instrument as _;
 
 pub(crate) use crate::limits::Limiter;
@@ -79,7 +79,7 @@ pub(crate) struct ApiState {
     /// After this long a buyer is told that the outcome is not known yet.
     pub(crate) response_deadline: Duration,
     pub(crate) self_charge: bool,
-    pub(crate) changes: Changes,
+    pub(crate) changes: OrderChanges,
     /// Event streams that are open.
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) heartbeat: Duration,
@@ -97,11 +97,27 @@ impl ApiState {
     }
 
     /// The right to place an order; none is left when too many are under way or the program is stopping.
-    pub(crate) fn admit_order(&self) -> Result<tokio::sync::OwnedSemaphorePermit, Failure> {
+    pub(crate) fn admit_order(&self) -> Result<OrderUnderWay, Failure> {
         if self.runner.is_stopping() {
             return Err(Case::ShuttingDown.into());
         }
-        Arc::clone(&self.orders).try_acquire_owned().map_err(|_| Case::Overloaded.into())
+        let Ok(permit) = Arc::clone(&self.orders).try_acquire_owned() else {
+            metrics::counter!("orders_refused_total").increment(1);
+            return Err(Case::Overloaded.into());
+        };
+        metrics::gauge!("orders_in_flight").increment(1.0);
+        Ok(OrderUnderWay { _permit: permit })
+    }
+}
+
+/// Counts an order as under way as long as it lives.
+pub(crate) struct OrderUnderWay {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for OrderUnderWay {
+    fn drop(&mut self) {
+        metrics::gauge!("orders_in_flight").decrement(1.0);
     }
 }
 

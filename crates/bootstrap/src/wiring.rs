@@ -4,7 +4,7 @@ use crate::entropy::OsEntropy;
 use crate::settings::{
     CircuitSettings, DatabaseSettings, GatewayCallSettings, GatewaySettings, Settings, WindowType,
 };
-use adapters_db::{DatabaseOptions, PgStore};
+use adapters_db::{DatabaseOptions, PgListener, PgStore};
 use adapters_pg::breaker::{Config as CircuitConfig, SlidingWindow};
 use adapters_pg::retry_budget::RetryBudgetConfig;
 use adapters_pg::{CallConfig, Circuits, GatewayConfig, GuardedGateway, RetryConfig};
@@ -18,6 +18,8 @@ use metrics::gauge;
 use secrecy::{ExposeSecret as _, SecretString};
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use adapters_db::OrderNotice;
 
 /// A program's use-cases and what its operations port shows of the adapters.
 #[derive(Clone)]
@@ -108,6 +110,14 @@ pub fn build(settings: &Settings) -> anyhow::Result<System> {
         gauge!("payment_discrepancy_open", "kind" => kind.as_str()).set(0.0);
     }
     Ok(System { application, circuits: gateway.circuits(), gateway, pools: [requests, settlement] })
+}
+
+/// Hears of orders that end, in whatever process. Subscribe, then run it in a task.
+///
+/// # Errors
+/// An unreadable database address.
+pub fn order_listener(settings: &Settings) -> anyhow::Result<PgListener> {
+    Ok(PgListener::new(&database(&settings.database, "listener", 1))?)
 }
 
 /// Applies all migrations that are missing; says which.

@@ -8,6 +8,7 @@ use crate::http::failure::{Case, Failure};
 use crate::http::read::{BodyLimits, announced_length, parse, read_body};
 use crate::state::ApiState;
 use actix_web::{HttpRequest, HttpResponse, web};
+use application::receive_callback::CallbackReceipt;
 use domain::{GatewayKey, OrderId, PaymentId};
 use pg_protocol::Callback;
 use serde::Serialize;
@@ -53,11 +54,25 @@ pub(crate) async fn receive_callback(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Failure> {
-    let callback = read(&state, &request, payload).await?;
-    let key = GatewayKey::new(callback.transaction_key).map_err(|_| Failure::field("transactionKey"))?;
-    let token = request.match_info().get("token").unwrap_or_default().to_owned();
-    let receipt = state.run(move |app| async move { app.receive_callback(&token, &key).await }).await?;
-    examine(&state, receipt.payment_id);
+    let receive = async {
+        let callback = read(&state, &request, payload).await?;
+        let key = GatewayKey::new(callback.transaction_key).map_err(|_| Failure::field("transactionKey"))?;
+        let token = request.match_info().get("token").unwrap_or_default().to_owned();
+        state.run(move |app| async move { app.receive_callback(&token, &key).await }).await
+    };
+    taken(&state, receive.await)
+}
+
+/// Has a callback that was taken looked into, and counts it.
+fn taken(state: &ApiState, received: Result<CallbackReceipt, Failure>) -> Result<HttpResponse, Failure> {
+    let result = match &received {
+        Ok(_) => "taken",
+        Err(failure) if failure.status().is_server_error() => "unavailable",
+        Err(failure) if matches!(failure.case(), Case::CallbackNotFound | Case::OrderNotFound) => "unknown",
+        Err(_) => "unreadable",
+    };
+    metrics::counter!("callback_received_total", "result" => result).increment(1);
+    examine(state, received?.payment_id);
     ok(CallbackTaken {})
 }
 
@@ -73,16 +88,17 @@ pub(crate) async fn receive_untokened_callback(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Failure> {
-    let callback = read(&state, &request, payload).await?;
-    let order = crate::http::read::digits(&callback.order_id).and_then(|id| OrderId::new(id).ok());
-    let order = order.ok_or(Failure::new(Case::OrderNotFound))?;
-    let receipt = state.run(move |app| async move { app.receive_untokened_callback(order).await }).await;
-    let receipt = receipt.map_err(|failure| match failure.case() {
-        Case::CallbackNotFound => Case::OrderNotFound.into(),
-        _ => failure,
-    })?;
-    examine(&state, receipt.payment_id);
-    ok(CallbackTaken {})
+    let receive = async {
+        let callback = read(&state, &request, payload).await?;
+        let order = crate::http::read::digits(&callback.order_id).and_then(|id| OrderId::new(id).ok());
+        let order = order.ok_or(Failure::new(Case::OrderNotFound))?;
+        let receipt = state.run(move |app| async move { app.receive_untokened_callback(order).await }).await;
+        receipt.map_err(|failure| match failure.case() {
+            Case::CallbackNotFound => Case::OrderNotFound.into(),
+            _ => failure,
+        })
+    };
+    taken(&state, receive.await)
 }
 
 /// The body, whatever content type it claims: gateways differ in that.

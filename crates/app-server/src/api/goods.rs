@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 #[utoipa::path(
     get, path = "/api/v1/products", operation_id = "listProducts", tag = "products",
     params(
-        ("cursor" = Option<String>, Query, pattern = "^[0-9]{1,19}$", description = "`nextCursor` of the page before"),
+        ("cursor" = Option<String>, Query, pattern = "^[1-9][0-9]{0,14}$", description = "`nextCursor` of the page before"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "20 when absent"),
     ),
     responses((status = 200, description = "A page of products", body = Envelope<ProductPage>)),

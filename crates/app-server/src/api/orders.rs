@@ -23,7 +23,7 @@ const MAX_WAIT: Duration = Duration::from_secs(30);
     get, path = "/api/v1/orders/{orderId}", operation_id = "getOrder", tag = "orders",
     params(
         ("orderId" = i64, Path, minimum = 1, maximum = 9007199254740991_i64),
-        ("wait" = Option<String>, Query, pattern = "^[0-9]+(ms|s)$", example = "10s",
+        ("wait" = Option<String>, Query, pattern = "^([1-9]|[12][0-9]|30)s$|^[1-9][0-9]{0,3}ms$", example = "10s",
          description = "Wait for the payment's end, at most `30s`"),
     ),
     responses((status = 200, description = "The order", body = Envelope<OrderBody>)),
@@ -67,7 +67,7 @@ pub(crate) fn is_final(order: &OrderView) -> bool {
     get, path = "/api/v1/orders", operation_id = "listOrders", tag = "orders",
     params(
         ("status" = Option<super::views::OrderStatus>, Query),
-        ("cursor" = Option<String>, Query, pattern = "^[0-9]{1,19}$", description = "`nextCursor` of the page before"),
+        ("cursor" = Option<String>, Query, pattern = "^[1-9][0-9]{0,14}$", description = "`nextCursor` of the page before"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "20 when absent"),
     ),
     responses((status = 200, description = "A page of orders", body = Envelope<OrderPage>)),

@@ -171,14 +171,14 @@ pub(crate) async fn place_order(
         fingerprint: fingerprint(&command),
         render: Arc::new(move |outcome| told(outcome, preferences.locale)),
     });
-    let permit = state.admit_order()?;
+    let under_way = state.admit_order()?;
     let (application, changes) = (state.application.clone(), state.changes.clone());
     let flow = async move {
         let outcome = application.place_order(command).await;
         if let Some(order) = outcome.as_ref().ok().and_then(order) {
             changes.tell(order.order.id());
         }
-        drop(permit);
+        drop(under_way);
         outcome
     };
     let told = match tokio::time::timeout(state.response_deadline, state.runner.run(flow)).await {
@@ -193,6 +193,7 @@ pub(crate) async fn place_order(
         response.headers_mut().insert(LOCATION, location);
     }
     if told.replayed {
+        metrics::counter!("idempotency_replayed_total").increment(1);
         response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
     }
     if status == StatusCode::SERVICE_UNAVAILABLE {

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 macro_rules! mirrored {
-    ($(#[$doc:meta])* $name:ident of $domain:ty { $( $variant:ident = $text:literal ),+ $(,)? }) => {
+    ($(#[$doc:meta])* $name:ident of $domain:ty { $( $variant:ident = $text:tt ),+ $(,)? }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
         pub(crate) enum $name { $( #[serde(rename = $text)] $variant, )+ }

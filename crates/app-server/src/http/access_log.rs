@@ -5,7 +5,9 @@
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::{Error, HttpMessage as _};
+use actix_web::http::{Method, StatusCode};
+use actix_web::{Error, HttpMessage as _, HttpRequest};
+use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{Level, Span};
 use tracing_actix_web::{RequestId, RootSpanBuilder};
@@ -46,7 +48,11 @@ impl RootSpanBuilder for AccessLog {
             Ok(response) => (response.status(), response.request().extensions().get::<Started>().copied()),
             Err(error) => (error.as_response_error().status_code(), None),
         };
-        let elapsed_ms = started.map(|Started(at)| at.elapsed().as_millis());
+        let elapsed = started.map(|Started(at)| at.elapsed());
+        if let (Ok(response), Some(elapsed)) = (outcome, elapsed) {
+            measure(response.request(), status, elapsed);
+        }
+        let elapsed_ms = elapsed.map(|elapsed| elapsed.as_millis());
         let is_probe = matches!(outcome, Ok(response) if is_probe(response.request().path()));
         span.in_scope(|| {
             if is_probe {
@@ -56,6 +62,20 @@ impl RootSpanBuilder for AccessLog {
             }
         });
     }
+}
+
+/// Labels that a client can choose would let it fill the memory, so there are only those that we know.
+fn measure(request: &HttpRequest, status: StatusCode, elapsed: Duration) {
+    let method = match *request.method() {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        _ => "other",
+    };
+    let route = request.match_pattern().unwrap_or_else(|| "(none)".to_owned());
+    let status = status.as_u16().to_string();
+    metrics::histogram!("http_request_seconds", "method" => method, "route" => route, "status" => status)
+        .record(elapsed.as_secs_f64());
 }
 
 /// Health checks and scrapes come every few seconds, and say nothing.

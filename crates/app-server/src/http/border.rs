@@ -67,16 +67,24 @@ pub(crate) async fn border(
 /// anything left that it does) is brought into the envelope here.
 fn rendered(response: ServiceResponse, preferences: Preferences, label: &str) -> ServiceResponse {
     let own = response.response().error().and_then(|error| error.as_error::<Failure>());
-    let body = if let Some(failure) = own {
+    let mut body = if let Some(failure) = own {
         failure.log();
         render_failure(failure, preferences, label)
-    } else if response.response().error().is_some() {
-        let failure = Failure::new(framework_case(response.status()));
+    } else if let Some(error) = response.response().error() {
+        let is_cors = error.as_error::<actix_cors::CorsError>().is_some();
+        let case = if is_cors { Case::CrossSite } else { framework_case(response.status()) };
+        let failure = Failure::new(case);
         failure.log();
         render_failure(&failure, preferences, label)
     } else {
         return response;
     };
+    // What the layer for other origins has said about the answer still holds.
+    for (name, value) in response.headers() {
+        if *name == VARY || name.as_str().starts_with("access-control-") {
+            body.headers_mut().append(name.clone(), value.clone());
+        }
+    }
     response.into_response(body)
 }
 

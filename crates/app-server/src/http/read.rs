@@ -174,11 +174,11 @@ impl Query {
             .map_err(|_| Failure::parameter("query"))
     }
 
-    /// A parameter as text. An empty one counts as absent.
+    /// A parameter as text.
     pub(crate) fn text(&self, name: &'static str) -> Result<Option<&str>, Failure> {
         let mut values = self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
         match (values.next(), values.next()) {
-            (value, None) => Ok(value.filter(|value| !value.is_empty())),
+            (value, None) => Ok(value),
             (_, Some(_)) => Err(Failure::parameter(name)),
         }
     }

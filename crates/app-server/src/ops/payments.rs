@@ -98,8 +98,8 @@ impl From<&domain::ports::PaymentView> for AdminPaymentDetailBody {
     get, path = "/admin/payments", operation_id = "listPayments", tag = "operations",
     params(
         ("status" = Option<PaymentStatus>, Query),
-        ("olderThan" = Option<String>, Query, pattern = "^[0-9]+(ms|s|m|h)$", example = "5m", description = "Placed longer ago than this"),
-        ("cursor" = Option<String>, Query, pattern = "^[0-9]{1,19}$", description = "`nextCursor` of the page before"),
+        ("olderThan" = Option<String>, Query, pattern = "^[1-9][0-9]{0,3}(ms|s|m|h)$", example = "5m", description = "Placed longer ago than this"),
+        ("cursor" = Option<String>, Query, pattern = "^[1-9][0-9]{0,14}$", description = "`nextCursor` of the page before"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "20 when absent"),
     ),
     responses((status = 200, description = "A page of payments", body = Envelope<AdminPaymentPage>)),
@@ -244,7 +244,7 @@ pub(crate) struct DiscrepancyPage {
     get, path = "/admin/discrepancies", operation_id = "listDiscrepancies", tag = "operations",
     params(
         ("status" = Option<DiscrepancyState>, Query),
-        ("cursor" = Option<String>, Query, pattern = "^[0-9]{1,19}$", description = "`nextCursor` of the page before"),
+        ("cursor" = Option<String>, Query, pattern = "^[1-9][0-9]{0,14}$", description = "`nextCursor` of the page before"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "20 when absent"),
     ),
     responses((status = 200, description = "A page of the ledger", body = Envelope<DiscrepancyPage>)),

@@ -243,3 +243,36 @@ async fn answers_speak_the_clients_language_and_carry_their_headers() {
     assert_failure(&refused, 429, "TOO_MANY_REQUESTS", "RATE_LIMITED");
     assert_eq!(refused.header("retry-after"), Some("1"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_other_origins_call_only_where_they_are_allowed() {
+    let preflight = |server: &Server, origin: &str, method: &str| {
+        Request::new(server.addr, "OPTIONS", "/api/v1/orders")
+            .header("Origin", origin)
+            .header("Access-Control-Request-Method", method)
+            .header("Access-Control-Request-Headers", "content-type,x-user-id,idempotency-key")
+    };
+    let allowing = "access-control-allow-origin";
+    let closed = Server::start();
+    let told = preflight(&closed, "https://shop.example", "POST").send().await;
+    assert_eq!((told.status, told.header(allowing)), (405, None), "off unless configured");
+    let open = Server::changed(&[], |settings| {
+        let origins = bootstrap::settings::load(
+            None,
+            bootstrap::settings::Environment::from_pairs([
+                ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none"),
+                ("HOLDFAST__CORS__ALLOWED_ORIGINS", r#"["https://shop.example"]"#),
+            ]),
+        );
+        settings.cors = origins.expect("good settings").settings.cors;
+    });
+    let told = preflight(&open, "https://shop.example", "POST").send().await;
+    assert_eq!((told.status, told.header(allowing)), (200, Some("https://shop.example")));
+    let told = open.get("/api/v1/orders/1").header("Origin", "https://shop.example").send().await;
+    assert_failure(&told, 404, "NOT_FOUND", "ORDER_NOT_FOUND");
+    assert_eq!(told.header(allowing), Some("https://shop.example"), "errors, too, can be read");
+    let told = open.get("/api/v1/points").header("Origin", "https://evil.example").send().await;
+    assert_eq!((told.status, told.header(allowing)), (200, None));
+    let told = preflight(&open, "https://shop.example", "DELETE").send().await;
+    assert_failure(&told, 403, "FORBIDDEN", "CROSS_SITE");
+}

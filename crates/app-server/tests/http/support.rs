@@ -1,6 +1,6 @@
 //! A server on the fakes, and a plain HTTP/1.1 client that can also misbehave.
 
-use app_server::{CircuitBody, CircuitCommand, Circuits, Parts, Running};
+use app_server::{CircuitBody, CircuitCommand, Circuits, OrderChanges, Parts, Running};
 use application::{Adapters, Application, CallbackTokens, Policy};
 use async_trait::async_trait;
 use bootstrap::settings::{Environment, Settings, load};
@@ -179,6 +179,7 @@ impl Server {
             circuits: Arc::new(TestCircuits::default()),
             publish_metrics: Arc::new(|| async {}.boxed()),
             metrics: Arc::new(|| "up 1\n".to_owned()),
+            changes: OrderChanges::new(),
             shutdown: Shutdown::new(),
         };
         let running = app_server::start(&parts, settings).expect("ports that are free");

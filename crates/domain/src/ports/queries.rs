@@ -255,6 +255,14 @@ pub trait Queries: Send + Sync {
     /// Numbers for gauges.
     async fn statistics(&self) -> Result<PaymentStatistics, StoreError>;
 
+    /// Orders whose payments changed in the last `within`, by the database's clock, with the moment; in no order, at
+    /// most `limit`. For those who wait for changes that other processes make.
+    async fn changed_orders(
+        &self,
+        within: Duration,
+        limit: u32,
+    ) -> Result<Vec<(OrderId, Timestamp)>, StoreError>;
+
     /// The merchant and key of the payment last PAID by card: something the gateway must know.
     async fn last_paid_key(&self) -> Result<Option<(MerchantId, GatewayKey)>, StoreError>;
 }

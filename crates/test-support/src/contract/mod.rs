@@ -88,7 +88,7 @@ macro_rules! port_contract {
                 products_are_paged, discrepancies_are_paged, a_payments_discrepancies_are_found,
                 the_worklist_shows_what_is_due, recent_events_are_found_by_cause,
                 coupons_are_listed, statistics_count,
-                the_last_paid_key_is_found, a_ready_database_says_so;
+                changed_orders_are_found, the_last_paid_key_is_found, a_ready_database_says_so;
         );
     };
     (@cases $attributes:tt $factory:path; $($module:ident: $($case:ident),+ ;)+) => {

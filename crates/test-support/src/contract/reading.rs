@@ -4,7 +4,8 @@ use super::World;
 use super::world::{HOUR, key, tick, user, won};
 use domain::ports::{AdminPaymentFilter, Cause, DiscrepancyStatus, NewDiscrepancy, OrderCursor};
 use domain::settlement::{Discrepancy, DiscrepancyKind};
-use domain::{Discount, OrderStatus, PaymentStatus};
+use domain::{Discount, OrderId, OrderStatus, PaymentStatus, Timestamp};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Another buyer's order and payment look unknown.
@@ -240,6 +241,26 @@ pub async fn statistics_count(world: World) {
     for (kind, open) in counted.open_discrepancies {
         assert_eq!(open, u64::from(kind == DiscrepancyKind::PgLost), "{kind:?}");
     }
+}
+
+/// Orders whose payments changed a moment ago, and no others.
+pub async fn changed_orders_are_found(world: World) {
+    let (paid, placed) = (world.place().await, world.place().await);
+    let all = Duration::from_secs(3600);
+    let before = world.ports.queries.changed_orders(all, 10).await.unwrap();
+    assert_eq!(
+        before.iter().map(|(id, _)| *id).collect::<BTreeSet<_>>(),
+        BTreeSet::from([paid.order_id, placed.order_id])
+    );
+    tick().await;
+    world.pay(paid, "key").await;
+    let after = world.ports.queries.changed_orders(all, 10).await.unwrap();
+    let moment = |rows: &[(OrderId, Timestamp)], order| rows.iter().find(|(id, _)| *id == order).unwrap().1;
+    assert!(moment(&after, paid.order_id) > moment(&before, paid.order_id));
+    assert_eq!(moment(&after, placed.order_id), moment(&before, placed.order_id));
+    assert_eq!(world.ports.queries.changed_orders(all, 1).await.unwrap().len(), 1);
+    tick().await;
+    assert_eq!(world.ports.queries.changed_orders(Duration::ZERO, 10).await, Ok(vec![]));
 }
 
 /// The payment last PAID by card.

@@ -303,6 +303,19 @@ impl Queries for FakeStore {
         self.query("queries.statistics", statistics).await
     }
 
+    async fn changed_orders(
+        &self,
+        within: Duration,
+        limit: u32,
+    ) -> Result<Vec<(OrderId, Timestamp)>, StoreError> {
+        self.query("queries.changed_orders", |tables, now| {
+            let changed = tables.payments.values().filter(|row| row.record.updated_at > now - within);
+            let changed = changed.map(|row| (row.record.payment.value.order_id(), row.record.updated_at));
+            changed.take(limited(limit)).collect()
+        })
+        .await
+    }
+
     async fn last_paid_key(&self) -> Result<Option<(MerchantId, GatewayKey)>, StoreError> {
         self.query("queries.last_paid_key", |tables, _| {
             let paid = tables.payments.iter().filter(|(_, row)| {
