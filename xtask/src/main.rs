@@ -45,7 +45,9 @@ enum Command {
     Audit(commands::audit::Args),
     /// Run every test on a private PostgreSQL cluster that is started for it and stopped after it
     Test(commands::test::Args),
-    /// Run the checks (fmt, tidy, arch, clippy) and then every test: what continuous integration runs
+    /// Run the checks: fmt, tidy, arch, clippy
+    Check,
+    /// Run `check` and then `test`: what continuous integration runs
     Ci,
     /// Look after the private PostgreSQL cluster that `up` uses
     #[command(subcommand)]
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
             Command::Audit(args) => commands::audit::run(&args),
             Command::Demo(args) => commands::demo::run(&args),
             Command::Test(args) => commands::test::run(&args),
+            Command::Check => commands::test::check(),
             Command::Ci => commands::test::ci(),
             Command::Db(command) => commands::db::run(&command),
             Command::Arch => commands::arch::run(),

@@ -82,7 +82,9 @@ impl Steps {
             .collect();
         // A failed step that ran no test (a lint, a build) counts as one, so that the line never looks green.
         let failures = self.counts.failed.max(u64::try_from(failed.len())?);
-        println!("\n{} passed, {failures} failed", self.counts.passed);
+        if self.counts.passed + failures > 0 {
+            println!("\n{} passed, {failures} failed", self.counts.passed);
+        }
         if process::interrupted() {
             bail!("interrupted");
         }

@@ -21,6 +21,7 @@ use futures_util::try_join;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+use tokio_retry::strategy::ExponentialBackoff;
 
 /// What the buyer wants.
 #[derive(Clone)]
@@ -470,7 +471,8 @@ async fn record(
     began: Instant,
 ) -> Result<PlaceOrderOutcome, PlaceOrderError> {
     let until = began + policy.deadline + policy.record_patience;
-    let mut pause = Duration::from_millis(20);
+    // 20, 40, 80 ... ms: tokio-retry's sequence is base^n times the factor.
+    let mut pauses = ExponentialBackoff::from_millis(2).factor(10).max_delay(Duration::from_millis(500));
     loop {
         match record_once(io, policy, command, placed, &outcome).await {
             Ok(recorded) => {
@@ -493,18 +495,19 @@ async fn record(
             }
             Err(error) => {
                 let payment_id = placed.record.payment.value.id();
-                let give_up =
-                    Instant::now() + pause >= until || matches!(error, SettleError::Inconsistent { .. });
-                if give_up {
+                let pause = pauses
+                    .next()
+                    .filter(|pause| Instant::now() + *pause < until)
+                    .filter(|_| !matches!(error, SettleError::Inconsistent { .. }));
+                let Some(pause) = pause else {
                     tracing::error!(%payment_id, error = &error as &dyn std::error::Error,
                         "what came of the gateway call could not be stored; left to the reconciler");
                     return Ok(PlaceOrderOutcome::Confirming(placed_view(
                         placed.order.clone(),
                         placed.record.clone(),
                     )));
-                }
+                };
                 tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_millis(500));
             }
         }
     }

@@ -1,7 +1,7 @@
-//! `test` and `ci`: the steps that decide whether a change may land.
+//! `check` and `test`: the steps that decide whether a change may land; `ci` is both.
 //!
-//! `ci` is the checks, cheapest first, and then `test`. Both bring their own PostgreSQL cluster and need nothing that
-//! runs already. The tests find the cluster by `HOLDFAST_TEST_DATABASE_URL`, as a superuser who may make databases.
+//! `check` reads the sources, cheapest first; `test` runs everything. It brings its own PostgreSQL cluster and needs
+//! nothing that runs already. The tests find the cluster by `HOLDFAST_TEST_DATABASE_URL`, as a superuser who may make databases.
 
 use std::path::Path;
 use std::process::Command;
@@ -39,17 +39,27 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     steps.finish()
 }
 
+pub(crate) fn check() -> Result<()> {
+    let mut steps = Steps::default();
+    check_steps(&workspace::root()?, &mut steps);
+    steps.finish()
+}
+
 pub(crate) fn ci() -> Result<()> {
     let root = workspace::root()?;
     let mut steps = Steps::default();
-    steps.run("fmt", || steps::check(cargo(&root).args(["fmt", "--all", "--check"])));
-    steps.run("tidy", || tidy::check_repository(&root).map(|()| Counts::default()));
-    steps.run("arch", || arch::check_repository(&root).map(|()| Counts::default()));
-    steps.run("clippy", || {
-        steps::check(cargo(&root).args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
-    });
+    check_steps(&root, &mut steps);
     test_steps(&root, &mut steps);
     steps.finish()
+}
+
+fn check_steps(root: &Path, steps: &mut Steps) {
+    steps.run("fmt", || steps::check(cargo(root).args(["fmt", "--all", "--check"])));
+    steps.run("tidy", || tidy::check_repository(root).map(|()| Counts::default()));
+    steps.run("arch", || arch::check_repository(root).map(|()| Counts::default()));
+    steps.run("clippy", || {
+        steps::check(cargo(root).args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+    });
 }
 
 /// Every step of `test`, in order. A new kind of test (a feature that replaces threads, a simulation, a chaos run)
