@@ -47,6 +47,8 @@ enum Command {
     Test(commands::test::Args),
     /// Run the checks: fmt, tidy, arch, clippy
     Check,
+    /// Hold the table of tested faults in docs/guarantees.md against the tests
+    Coverage(commands::coverage::Args),
     /// Run `check` and then `test`: what continuous integration runs
     Ci,
     /// Look after the private PostgreSQL cluster that `up` uses
@@ -71,6 +73,7 @@ fn main() -> ExitCode {
             Command::Demo(args) => commands::demo::run(&args),
             Command::Test(args) => commands::test::run(&args),
             Command::Check => commands::test::check(),
+            Command::Coverage(args) => commands::coverage::run(&args),
             Command::Ci => commands::test::ci(),
             Command::Db(command) => commands::db::run(&command),
             Command::Arch => commands::arch::run(),

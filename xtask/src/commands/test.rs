@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::cluster::Running;
-use crate::commands::{alerts, arch, db, tidy};
+use crate::commands::{alerts, arch, coverage, db, tidy};
 use crate::steps::{self, Counts, Steps};
 use crate::workspace;
 
@@ -56,6 +56,7 @@ pub(crate) fn ci() -> Result<()> {
 fn check_steps(root: &Path, steps: &mut Steps) {
     steps.run("fmt", || steps::check(cargo(root).args(["fmt", "--all", "--check"])));
     steps.run("tidy", || tidy::check_repository(root).map(|()| Counts::default()));
+    steps.run("coverage", || coverage::check_repository(root).map(|()| Counts::default()));
     steps.run("arch", || arch::check_repository(root).map(|()| Counts::default()));
     steps.run("clippy", || {
         steps::check(cargo(root).args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))

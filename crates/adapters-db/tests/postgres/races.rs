@@ -39,6 +39,7 @@ where
     buyers.join_all().await.into_iter().filter(|won| *won).count()
 }
 
+/// F13, F17.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_buyers_of_the_last_unit_have_one_winner() {
     let db = crowded().await;
@@ -84,6 +85,7 @@ async fn the_last_unit_has_one_winner_even_without_a_lock() {
     assert_eq!((won, db.stock(product).await), (1, 0));
 }
 
+/// F20.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_last_points_are_spent_once() {
     let db = crowded().await;
