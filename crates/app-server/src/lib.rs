@@ -10,6 +10,7 @@
 
 mod api;
 mod auth;
+mod console;
 mod events;
 mod http;
 mod limits;

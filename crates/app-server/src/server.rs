@@ -9,7 +9,7 @@ use crate::http::routes::unknown_path;
 use crate::limits::Limiter;
 use crate::ops::Circuits;
 use crate::state::{ApiState, OpsState, Prepared, Runner};
-use crate::{api, openapi, ops};
+use crate::{api, console, openapi, ops};
 use actix_cors::Cors;
 use actix_web::dev::ServerHandle;
 use actix_web::middleware::{Condition, from_fn};
@@ -158,11 +158,14 @@ pub fn start(parts: &Parts, settings: &Settings) -> Result<Running, StartError> 
         })
     };
     let public = limited!(public, &settings.server, settings.server.workers);
+    let console = web::Data::new(console::start(&ops.clone().into_inner(), settings));
     let operations = HttpServer::new(move || {
         App::new()
             .app_data(ops.clone())
+            .app_data(console.clone())
             .app_data(prepared.clone())
             .configure(ops::routes)
+            .configure(console::routes)
             .configure(openapi::operations_routes)
             .default_service(web::route().to(unknown_path))
             .wrap(from_fn(ops::access::guard))

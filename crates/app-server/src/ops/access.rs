@@ -1,9 +1,11 @@
-//! Who may use the operations API: whoever has the token; without a token only this machine.
+//! Who may use the operations API: whoever has the token, or for the console's pages a session that began with it;
+//! without a token only this machine.
 //!
 //! Pages of other sites that run in a browser on this machine are kept out, too: they can't name this server in `Host`
 //! once their own name leads here, and they announce themselves by `Origin` or `Sec-Fetch-Site`.
 
 use crate::auth::bearer;
+use crate::console;
 use crate::http::failure::{Case, Failure};
 use crate::state::OpsState;
 use actix_web::body::MessageBody;
@@ -26,23 +28,29 @@ pub(crate) async fn guard(
     }
     let token = request.app_data::<web::Data<OpsState>>().map(|state| state.token.as_ref());
     let peer = request.peer_addr().map(|address| address.ip());
+    let has_session = console::lets_in(&request);
     let allowed = match token {
-        Some(token) => check(token, peer, request.headers(), request.method()),
+        Some(token) => check(token, has_session, peer, request.headers(), request.method()),
         None => Err(Case::Internal.into()),
     };
     match allowed {
         Ok(()) => Ok(next.call(request).await?.map_into_boxed_body()),
-        Err(failure) => Ok(request.into_response(HttpResponse::from_error(failure))),
+        Err(failure) => {
+            let response = console::to_login(&request, &failure);
+            Ok(request.into_response(response.unwrap_or_else(|| HttpResponse::from_error(failure))))
+        }
     }
 }
 
 fn check(
     token: Option<&SecretString>,
+    has_session: bool,
     peer: Option<IpAddr>,
     headers: &HeaderMap,
     method: &Method,
 ) -> Result<(), Failure> {
     match token {
+        Some(_) if has_session => {}
         Some(expected) => {
             let sent = bearer(headers)?;
             if !bool::from(sent.as_bytes().ct_eq(expected.expose_secret().as_bytes())) {
@@ -101,7 +109,7 @@ mod tests {
 
     fn outcome(token: Option<&str>, peer: [u8; 4], pairs: &[(&'static str, &'static str)]) -> Option<Case> {
         let token = token.map(|token| SecretString::from(token.to_owned()));
-        let post = check(token.as_ref(), Some(IpAddr::from(peer)), &headers(pairs), &Method::POST);
+        let post = check(token.as_ref(), false, Some(IpAddr::from(peer)), &headers(pairs), &Method::POST);
         post.err().map(|failure| failure.case())
     }
 
