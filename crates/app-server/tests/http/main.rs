@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod bad_input;
+mod console;
 #[cfg(test)]
 mod documents;
 #[cfg(test)]

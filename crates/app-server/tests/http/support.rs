@@ -18,7 +18,9 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use test_support::{ConnectionOptions, FakeDatabase, FakeGateway, Fault, Faults, Site, TestEntropy};
+use test_support::{
+    ConnectionOptions, FakeDatabase, FakeGateway, FakeStore, Fault, Faults, Site, TestEntropy,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
@@ -125,6 +127,8 @@ pub(crate) struct Server {
     pub(crate) ops: SocketAddr,
     pub(crate) gateway: Arc<GatedGateway>,
     pub(crate) switch: Arc<Switch>,
+    /// The database behind it.
+    pub(crate) store: Arc<FakeStore>,
     running: Running,
 }
 
@@ -164,7 +168,7 @@ impl Server {
         let adapters = Adapters {
             store: store.clone(),
             settlement_store: store.clone(),
-            queries: store,
+            queries: store.clone(),
             gateway: gateway.clone(),
             entropy: Arc::new(TestEntropy::new(7)),
         };
@@ -183,7 +187,7 @@ impl Server {
             shutdown: Shutdown::new(),
         };
         let running = app_server::start(&parts, settings).expect("ports that are free");
-        Self { addr: running.addr, ops: running.ops_addr, gateway, switch, running }
+        Self { addr: running.addr, ops: running.ops_addr, gateway, switch, store, running }
     }
 
     pub(crate) async fn stop(self) -> Drained {
