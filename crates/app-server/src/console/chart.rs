@@ -4,7 +4,6 @@
 //! in HTML, where nothing stretches them. Colours come from classes, since the policy lets no style attributes.
 
 use super::history::{Orders, Run};
-use std::fmt::Write as _;
 
 /// The field's width.
 const WIDTH: f64 = 600.0;
@@ -92,10 +91,9 @@ pub(super) fn line(values: &[(f64, Option<f64>)], most: f64, class: &'static str
         };
         let x = share * WIDTH;
         let y = HEIGHT - (value / most.max(f64::MIN_POSITIVE)).clamp(0.0, 1.0) * HEIGHT;
-        // Writing to a text can't fail.
-        let _ = match previous {
-            None => write!(path, "M{:.1} {y:.1}h2", (x - 2.0).max(0.0)),
-            Some(_) => write!(path, "L{x:.1} {y:.1}"),
+        path += &match previous {
+            None => format!("M{:.1} {y:.1}h2", (x - 2.0).max(0.0)),
+            Some(_) => format!("L{x:.1} {y:.1}"),
         };
         previous = Some(x);
     }

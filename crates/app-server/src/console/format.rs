@@ -86,7 +86,7 @@ pub(super) fn relative(at: Timestamp, now: Timestamp, locale: Locale) -> String 
 
 /// A share in whole percent; `–` of nothing.
 pub(super) fn percent(part: u64, whole: u64) -> String {
-    if whole == 0 { "–".to_owned() } else { format!("{}%", (part * 100 + whole / 2) / whole) }
+    (part * 100 + whole / 2).checked_div(whole).map_or("–".to_owned(), |percent| format!("{percent}%"))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod bad_input;
+#[cfg(test)]
 mod console;
 #[cfg(test)]
 mod documents;
