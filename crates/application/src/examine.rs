@@ -5,6 +5,7 @@
 
 use crate::settle::{self, Examination, Learned, SettleError, Settled};
 use crate::{Io, Policy};
+use domain::mutants::{self, Mutant};
 use domain::ports::{
     Cause, Claim, GatewayUnreachable, Lookup, NewDiscrepancy, NextCheck, NextDue, StoreError,
 };
@@ -120,6 +121,10 @@ pub async fn investigate(io: &mut Io, claim: &Claim) -> Result<Findings, Gateway
             }
         }
     }
+    if mutants::is(Mutant::NotFoundIsError) && listed.is_empty() {
+        let cause = domain::ports::FailureCause("NotFound");
+        return Err(GatewayUnreachable { cause, circuit_open: false });
+    }
     for hint in claim.hints.iter().take(MAX_HINTS) {
         let known = payment.key() == Some(hint) || listed.iter().any(|transaction| transaction.key == *hint);
         if !known && let Lookup::Found(transaction) = gateway.find_by_key(merchant, hint).await? {
@@ -142,6 +147,9 @@ pub async fn conclude(
     let payment_id = claim.record.payment.value.id();
     let findings = match findings {
         Ok(findings) => findings,
+        Err(_) if mutants::is(Mutant::ForcedWithoutAsking) => {
+            Findings { by_order: Some(Vec::new()), ..Findings::default() }
+        }
         Err(unreachable) => {
             tracing::info!(%payment_id, cause = unreachable.cause.0, "the gateway could not be asked");
             // Not this payment's fault: it is not counted towards parking when the gateway as a whole is away.
@@ -177,7 +185,9 @@ async fn back_off(io: &mut Io, policy: &Policy, claim: &Claim, counts: bool, exa
     let base = policy.min_age.min(Duration::from_secs(1));
     let wait = base.saturating_mul(1 << claim.failures.min(16)).min(policy.backoff_max);
     // An extra look at an ended payment must not move the look that the watch list has set: it is woken again instead.
-    let extra = claim.record.payment.value.status().is_terminal() && !claim.scheduled;
+    let extra = claim.record.payment.value.status().is_terminal()
+        && !claim.scheduled
+        && !mutants::is(Mutant::ExtraLookMovesWatch);
     let next = NextCheck {
         due: if extra { NextDue::Keep } else { NextDue::In(wait) },
         transaction_seen: claim.transaction_seen,

@@ -6,6 +6,7 @@
 
 use crate::settle::{self, Learned, SettleError, Settled};
 use crate::{CallbackTokens, Committed, CommittedError, Io, Policy, Tx};
+use domain::mutants::{self, Mutant};
 use domain::placement::{self, Offer, OrderLines, Placement, PlacementError, PlacementRequest};
 use domain::ports::{
     Cause, ChargeOutcome, ChargeRequest, FailureCause, GatewayAnswer, IdempotencyClaim, IdempotencyKey,
@@ -238,6 +239,10 @@ async fn first_transaction_once(
         }
         Err(CommittedError::RolledBack(error)) => Err(error.into()),
         // A9: never followed by a gateway call. If it was stored, the reconciler brings it to its end.
+        Err(CommittedError::OutcomeUnknown((order, record))) if mutants::is(Mutant::UnknownCommitTrusted) => {
+            let callback_url = format!("{}/api/v1/payments/callback/{token}", policy.callback_base_url);
+            Ok(First::Placed(Box::new(Placed { order, record, callback_url })))
+        }
         Err(CommittedError::OutcomeUnknown((order, record))) => {
             match io.queries().order(None, order.id()).await {
                 Ok(Some(view)) if ended => Ok(done(PlaceOrderOutcome::Paid(view))),
@@ -433,9 +438,13 @@ async fn start(io: &mut Io, policy: &Policy, command: &PlaceOrder, placed: &Plac
         order_ref: GatewayOrderRef::from(placed.order.id()),
         card_type,
         card_number,
-        amount: placed.record.payment.value.amounts().paid_amount(),
+        amount: amount(placed.record.payment.value.amounts().paid_amount()),
         callback_url: placed.callback_url.clone(),
-        deadline: (began + policy.deadline).into_std(),
+        deadline: if mutants::is(Mutant::SendDeadlineIgnored) {
+            (Instant::now() + Duration::from_secs(3600)).into_std()
+        } else {
+            (began + policy.deadline).into_std()
+        },
     };
     let tx = match io.begin("start_payment").await {
         Ok(tx) => tx,
@@ -459,6 +468,12 @@ async fn start(io: &mut Io, policy: &Policy, command: &PlaceOrder, placed: &Plac
             if matches!(error, StoreError::Conflict { .. }) { Start::Elsewhere } else { Start::NotStored }
         }
     }
+}
+
+/// What is requested: what is on the card.
+fn amount(paid: Money) -> Money {
+    let truncated = Money::new(paid.won() / 10 * 10).unwrap_or(paid);
+    if mutants::is(Mutant::AmountTruncated) { truncated } else { paid }
 }
 
 /// Stores what came of the call; tried again until the patience ends, then left to the reconciler.

@@ -3,6 +3,7 @@
 //! Its body is never trusted: only the key it names is kept, to be asked about.
 
 use crate::{CallbackTokens, Io};
+use domain::mutants::{self, Mutant};
 use domain::ports::StoreError;
 use domain::{GatewayKey, OrderId, PaymentId, PaymentStatus};
 
@@ -37,7 +38,9 @@ pub async fn receive_callback(
     let hash = tokens.hash(token);
     let tx = io.begin("receive_callback").await?;
     let work = async {
-        let payment_id = tx.find_payment_by_token_hash(&hash).await?.ok_or(ReceiveCallbackError::Unknown)?;
+        let found = tx.find_payment_by_token_hash(&hash).await?;
+        let anybody = PaymentId::new(1).ok().filter(|_| mutants::is(Mutant::TokenNotChecked));
+        let payment_id = found.or(anybody).ok_or(ReceiveCallbackError::Unknown)?;
         // Locked, so that what is about to end is seen as ended.
         let record = tx.lock_payment(payment_id).await?.ok_or(ReceiveCallbackError::Unknown)?;
         let payment = &record.payment.value;

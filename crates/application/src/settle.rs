@@ -6,6 +6,7 @@
 //! is second finds it ended and changes nothing.
 
 use crate::{Io, Policy, Tx};
+use domain::mutants::{self, Mutant};
 use domain::ports::{
     Cause, ChargeOutcome, Claim, FailureCause, GatewayAnswer, NewDiscrepancy, NextCheck, NextDue, OrderView,
     PaymentEvent, PaymentRecord, PointEntry, PointEntryKind, StockEntry, StockEntryKind, StoreError,
@@ -153,7 +154,7 @@ async fn apply_answer(
     cause: Cause,
 ) -> Result<Settlement, SettleError> {
     let payment_id = record.payment.value.id();
-    if outcome.watch {
+    if outcome.watch && !mutants::is(Mutant::WatchWishForgotten) {
         tx.want_watch(payment_id).await?;
     }
     let watch = if outcome.watch { Watch::Full } else { Watch::No };
@@ -177,7 +178,7 @@ async fn apply_answer(
             }
             Ok(Settlement { settled: Settled::AlreadyEnded, record })
         }
-        GatewayAnswer::Accepted { key, .. } => accept(tx, record, key, cause).await,
+        GatewayAnswer::Accepted { key, .. } => accept(tx, policy, record, key, cause).await,
         // Somebody else learned meanwhile that the gateway has it: that is the outcome.
         _ if record.payment.value.key().is_some() => Ok(Settlement { settled: Settled::InProgress, record }),
         GatewayAnswer::Rejected { message } => {
@@ -191,6 +192,9 @@ async fn apply_answer(
             let message = FailureMessage::from_outside("PG 장애로 결제를 요청하지 않았습니다. (CircuitOpen)");
             fail(tx, policy, record, message, watch, false, cause).await
         }
+        GatewayAnswer::Uncertain { .. } if mutants::is(Mutant::UncertainIsNotReached) => {
+            fail(tx, policy, record, FailureMessage::from_outside("no answer"), watch, false, cause).await
+        }
         GatewayAnswer::Uncertain { .. } => Ok(Settlement { settled: Settled::InProgress, record }),
     }
 }
@@ -198,6 +202,7 @@ async fn apply_answer(
 /// IN_PROGRESS with its key, unless another payment owns that.
 async fn accept(
     tx: &Tx<'_>,
+    policy: &Policy,
     record: PaymentRecord,
     key: &GatewayKey,
     cause: Cause,
@@ -221,6 +226,9 @@ async fn accept(
     change.start_if_pending()?;
     change.attach(key.clone(), "the gateway accepted the request")?;
     let record = change.save(tx).await?;
+    if mutants::is(Mutant::AcceptedIsPaid) {
+        return complete(tx, policy, record, key.clone(), Watch::No, cause).await;
+    }
     Ok(Settlement { settled: Settled::InProgress, record })
 }
 
@@ -246,7 +254,7 @@ async fn apply_findings(
     if decision.verdict == Verdict::Ended && decision.watch == Watch::Full && !is_watch_look(claim) {
         watch_again(tx, policy, payment_id, Watch::Full).await?;
     }
-    if tx.finish_claim(claim, &next, true).await? {
+    if mutants::is(Mutant::ClaimNotEnded) || tx.finish_claim(claim, &next, true).await? {
         Ok(settlement)
     } else {
         tracing::info!(%payment_id, "the claim passed to another examiner; nothing is changed");
@@ -315,7 +323,9 @@ async fn complete(
     change.step("approved by the gateway", Payment::success)?;
     let record = change.save(tx).await?;
     let paid = order.value.clone().pay().map_err(|error| inconsistent(payment_id, &error))?;
-    tx.save_order(&order.with(paid)).await?;
+    if !mutants::is(Mutant::OrderNotPaid) {
+        tx.save_order(&order.with(paid)).await?;
+    }
     watch_again(tx, policy, payment_id, watch).await?;
     Ok(Settlement { settled: Settled::Paid, record })
 }
@@ -335,6 +345,9 @@ async fn fail(
     let order = lock_order(tx, &record).await?;
     // Products before points, as in placing: else placing and compensating could wait for each other.
     let products: Vec<ProductId> = order.value.items().iter().map(|item| item.product_id).collect();
+    if mutants::is(Mutant::LockOrderReversed) {
+        tx.lock_points(record.payment.value.user_id()).await?;
+    }
     tx.lock_products(&products).await?;
 
     let used_point = record.payment.value.amounts().used_point();
@@ -345,7 +358,7 @@ async fn fail(
     change.step(&reason, |payment| payment.fail(Some(message)))?;
     let record = change.save(tx).await?;
 
-    if used_point.is_positive() {
+    if used_point.is_positive() && !mutants::is(Mutant::PointsNotGivenBack) {
         let account = tx.lock_points(user_id).await?;
         let account =
             account.restore(used_point).map_err(|error: PointError| inconsistent(payment_id, &error))?;
@@ -353,7 +366,9 @@ async fn fail(
         tx.save_points(&PointEntry { account, kind, amount: used_point, payment_id: Some(payment_id) })
             .await?;
     }
-    if let Some(coupon_id) = coupon_id {
+    if let Some(coupon_id) = coupon_id
+        && !mutants::is(Mutant::CouponNotGivenBack)
+    {
         let holding = tx
             .find_coupon_holding(coupon_id)
             .await?
@@ -373,10 +388,14 @@ async fn fail(
             quantity: item.quantity,
         })
         .collect();
-    tx.move_stock(&back).await?;
+    if !mutants::is(Mutant::StockNotGivenBack) {
+        tx.move_stock(&back).await?;
+    }
     let cancelled =
         order.value.clone().cancel().map_err(|error: OrderError| inconsistent(payment_id, &error))?;
-    tx.save_order(&order.with(cancelled)).await?;
+    if !mutants::is(Mutant::OrderNotCancelled) {
+        tx.save_order(&order.with(cancelled)).await?;
+    }
     watch_again(tx, policy, payment_id, watch).await?;
     Ok(Settlement { settled: Settled::Failed { forced }, record })
 }
@@ -396,6 +415,7 @@ async fn watch_again(
     watch: Watch,
 ) -> Result<(), StoreError> {
     let next = match watch {
+        _ if mutants::is(Mutant::NoWatchList) => None,
         Watch::No => None,
         Watch::Once => policy.last_watch(),
         Watch::Full => policy.watch_wait(0).map(|wait| (0, wait)),
@@ -452,6 +472,9 @@ impl Change {
 
     /// Stores the new state and its history; gives back the record as it is stored now.
     async fn save(mut self, tx: &Tx<'_>) -> Result<PaymentRecord, StoreError> {
+        if mutants::is(Mutant::HistoryForgotten) {
+            self.history.clear();
+        }
         tx.save_payment(&self.record.payment, &self.history).await?;
         self.record.payment.version += 1;
         self.record.updated_at = tx.now();

@@ -32,6 +32,8 @@ mod card;
 mod coupon;
 mod ids;
 mod money;
+#[doc(hidden)]
+pub mod mutants;
 mod order;
 mod payment;
 pub mod placement;

@@ -3,6 +3,7 @@
 //! Pure: what the gateway said, how old the payment is and what was said before come in, a [`Decision`] goes out.
 //! Deliberately absent: asking the gateway, locks, and the order in which things are written.
 
+use crate::mutants::{self, Mutant};
 use crate::{FailureMessage, GatewayKey, GatewayOrderRef, Money, PaymentStatus};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -202,7 +203,11 @@ pub struct Discrepancy {
 impl Discrepancy {
     /// What makes it one fact: rows of one payment with the same text are the same row.
     pub fn fact(&self) -> String {
-        let class = if self.kind.is_charge() { "CHARGE" } else { self.kind.as_str() };
+        let class = if self.kind.is_charge() && !mutants::is(Mutant::LedgerNotUnique) {
+            "CHARGE"
+        } else {
+            self.kind.as_str()
+        };
         format!("{class}:{}", self.key.as_ref().map_or("", GatewayKey::as_str))
     }
 }
@@ -299,6 +304,7 @@ pub fn decide(subject: &Subject, findings: &Findings, policy: &SettlementPolicy)
     if let Some((paying, further)) = sorted.paying(subject) {
         let discrepancies = further
             .iter()
+            .filter(|_| !mutants::is(Mutant::DuplicateUnrecorded))
             .map(|other| duplicate(other))
             .chain(sorted.foreign_rows())
             .chain(sorted.lost_row(subject))
@@ -336,9 +342,13 @@ impl<'a> Sorted<'a> {
         let foreign = listed.filter(|t| !ours(t) && subject.key.as_ref() != Some(&t.key));
         sorted.foreign.extend(foreign.filter(|t| seen.insert(&t.key)));
         // A callback's transaction counts only when it is ours; another order's says nothing about this payment (F50).
-        sorted.own.extend(
-            findings.hinted.iter().filter(|t| t.order_ref == subject.order_ref && seen.insert(&t.key)),
-        );
+        sorted.own.extend(findings.hinted.iter().filter(|t| {
+            let ours = t.order_ref == subject.order_ref || mutants::is(Mutant::ForeignKeyBelieved);
+            ours && seen.insert(&t.key)
+        }));
+        if mutants::is(Mutant::NewestBelieved) && sorted.own.len() > 1 {
+            sorted.own.drain(..sorted.own.len() - 1);
+        }
         sorted.contradicted = match &findings.by_key {
             Some(answer) if subject.key.as_ref() != Some(answer.key()) => false,
             Some(KeyAnswer::NotFound(_)) => true,
@@ -365,7 +375,8 @@ impl<'a> Sorted<'a> {
     fn paying(&self, subject: &Subject) -> Option<(&'a Transaction, Vec<&'a Transaction>)> {
         let mut approved: Vec<_> = self.approved().collect();
         let at = approved.iter().position(|t| {
-            t.amount == subject.paid_amount && !subject.keys_owned_elsewhere.contains(&t.key)
+            (t.amount == subject.paid_amount || mutants::is(Mutant::AmountNotCompared))
+                && (!subject.keys_owned_elsewhere.contains(&t.key) || mutants::is(Mutant::KeyOfAnotherTaken))
         })?;
         let paying = approved.remove(at);
         Some((paying, approved))
@@ -414,8 +425,15 @@ fn duplicate(transaction: &Transaction) -> Discrepancy {
 
 /// A payment that has ended: its state stays, but every charge that does not match it goes to the ledger.
 fn ended(subject: &Subject, sorted: &Sorted<'_>) -> Decision {
+    let silent = match subject.status {
+        PaymentStatus::Paid => mutants::is(Mutant::DuplicateUnrecorded),
+        PaymentStatus::Pending | PaymentStatus::InProgress | PaymentStatus::Failed => {
+            mutants::is(Mutant::LateSuccessSilent)
+        }
+    };
     let mut discrepancies: Vec<_> = sorted
         .approved()
+        .filter(|_| !silent)
         .filter(|t| subject.status == PaymentStatus::Failed || subject.key.as_ref() != Some(&t.key))
         .map(|t| match subject.status {
             PaymentStatus::Failed => charge(
@@ -437,7 +455,7 @@ fn ended(subject: &Subject, sorted: &Sorted<'_>) -> Decision {
             ));
         }
     }
-    if subject.last_look {
+    if subject.last_look && !mutants::is(Mutant::NeverSettledSilent) {
         let undecided = sorted.own.iter().filter(|t| t.status == TransactionStatus::Pending);
         discrepancies.extend(undecided.map(|t| {
             let evidence = "still undecided at the gateway at the last look of the watch list".to_owned();
@@ -470,13 +488,15 @@ fn undecided(
     if findings.by_order.is_none() || !sorted.covers_key(subject, findings) {
         return wait(Waiting::ListUnknown, None);
     }
-    if subject.key.is_none() && subject.since_send_deadline.is_none() {
+    if subject.key.is_none() && subject.since_send_deadline.is_none() && !mutants::is(Mutant::NoGrace) {
         return wait(Waiting::StillSending, None);
     }
     let overdue = subject.age >= policy.force_fail_after && subject.since_send_deadline.is_some();
     let suspended = policy.not_found_suspended;
 
-    if sorted.any_pending() {
+    let one_failed = mutants::is(Mutant::OneFailedIsEnough)
+        && sorted.own.iter().any(|t| t.status == TransactionStatus::Failed);
+    if sorted.any_pending() && !one_failed {
         if overdue {
             return fail(FORCED_MESSAGE, true, Watch::Full);
         }
@@ -496,7 +516,8 @@ fn undecided(
         };
     }
     if sorted.approved().next().is_some() {
-        return fail(AMOUNT_MISMATCH_MESSAGE, false, Watch::Full);
+        let watch = if mutants::is(Mutant::MismatchUnrecorded) { Watch::No } else { Watch::Full };
+        return fail(AMOUNT_MISMATCH_MESSAGE, false, watch);
     }
     if let Some(declined) = sorted.own.first() {
         let reason = declined.reason.as_deref().filter(|text| !text.trim().is_empty());
@@ -534,7 +555,9 @@ fn none_there(
         };
     }
     let late_enough = subject.since_send_deadline.is_some_and(|since| since >= policy.not_found_grace);
-    if late_enough && subject.not_found_count >= policy.not_found_confirmations {
+    if mutants::is(Mutant::NoGrace)
+        || late_enough && subject.not_found_count >= policy.not_found_confirmations
+    {
         fail(NOT_FOUND_MESSAGE, false, Watch::Full)
     } else {
         wait(Waiting::NotFoundYet, None)
@@ -545,6 +568,7 @@ fn none_there(
 fn contradictions(subject: &Subject, sorted: &Sorted<'_>) -> Vec<Discrepancy> {
     sorted
         .approved()
+        .filter(|_| !mutants::is(Mutant::MismatchUnrecorded))
         .map(|t| {
             if subject.keys_owned_elsewhere.contains(&t.key) {
                 let evidence = "the gateway gave this key to two of our payments".to_owned();
