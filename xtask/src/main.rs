@@ -58,6 +58,10 @@ enum Command {
     Arch,
     /// Check the rules that a search for strings can check
     Tidy,
+    /// Simulate the whole shop under every fault, in virtual time (`--help` tells more)
+    Sim(commands::sim::Args),
+    /// Switch on one known bug of payment code after the other, and show which seed of the simulation finds it
+    Mutants(commands::sim::Args),
     /// Run a benchmark
     #[command(subcommand)]
     Bench(commands::bench::Command),
@@ -78,6 +82,8 @@ fn main() -> ExitCode {
             Command::Db(command) => commands::db::run(&command),
             Command::Arch => commands::arch::run(),
             Command::Tidy => commands::tidy::run(),
+            Command::Sim(args) => commands::sim::run(&args),
+            Command::Mutants(args) => commands::sim::mutants(&args),
             Command::Bench(command) => commands::bench::run(&command),
         }
     };

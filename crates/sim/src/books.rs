@@ -34,6 +34,8 @@ pub struct OrderBook {
     pub posts: Vec<usize>,
     /// A 500 or 503 was answered, and the gateway has not been asked since.
     pub unasked: bool,
+    /// What the last request came to forbids another one: a refusal, or an uncertain outcome.
+    pub final_word: bool,
     /// The flows to which the gateway showed a transaction of it.
     pub shown_to: BTreeSet<usize>,
     /// What its buyer was told.

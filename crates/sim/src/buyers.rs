@@ -9,6 +9,7 @@ use application::{Idempotency, PlaceOrder, PlaceOrderError, PlaceOrderOutcome};
 use domain::placement::OrderLines;
 use domain::ports::{OrderView, StoredAnswer};
 use domain::{CardType, Discount, IssuedCouponId, Money, OrderStatus, ProductId, Quantity, Stock, UserId};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use test_support::TestEntropy;
@@ -68,9 +69,13 @@ pub async fn buyer(world: Arc<World>, shop: Shop, index: usize) {
     let gap = u64::try_from(world.plan.workload.as_millis()).unwrap_or(1) / orders;
     for nth in 0..orders {
         // Often in one rush, so that orders meet.
-        let wait = if draw.percent(30) { draw.below(400) } else { draw.below(gap) };
+        let wait = if draw.percent(if world.plan.crowded { 80 } else { 30 }) {
+            draw.below(400)
+        } else {
+            draw.below(gap)
+        };
         sleep(Duration::from_millis(wait)).await;
-        let Some(command) = command(&shop, &draw, index, nth) else { continue };
+        let Some(command) = command(&world, &shop, &draw, index, nth) else { continue };
         order(&world, &draw, command.clone()).await;
         if command.idempotency.is_none() && world.strikes(Kind::RepeatWithoutKey, 0) {
             order(&world, &draw, command).await;
@@ -104,16 +109,26 @@ pub async fn order_after_the_faults(world: &Arc<World>, shop: &Shop, nth: u64) -
     served
 }
 
-fn command(shop: &Shop, draw: &TestEntropy, index: usize, nth: u64) -> Option<PlaceOrder> {
-    let user = *shop.users.get(index % shop.users.len().max(1))?;
+fn command(world: &World, shop: &Shop, draw: &TestEntropy, index: usize, nth: u64) -> Option<PlaceOrder> {
+    let at = if world.plan.crowded { 0 } else { index };
+    let user = *shop.users.get(at % shop.users.len().max(1))?;
     let mut lines = Vec::new();
     for _ in 0..=draw.below(3) {
-        let at = usize::try_from(draw.below(shop.products.len() as u64)).ok()?;
+        let variety = if world.plan.crowded { 1 } else { shop.products.len() as u64 };
+        let at = usize::try_from(draw.below(variety)).ok()?;
         let quantity = Quantity::new(i64::try_from(1 + draw.below(3)).ok()?).ok()?;
         lines.push((*shop.products.get(at)?, quantity));
     }
-    let mut command = plain(user, OrderLines::new(lines).ok()?, None);
-    if draw.percent(30) {
+    let mut wanted: BTreeMap<ProductId, u32> = BTreeMap::new();
+    for (product, quantity) in &lines {
+        *wanted.entry(*product).or_default() += quantity.get();
+    }
+    let lines = OrderLines::new(lines).ok()?;
+    if !lines.iter().map(|(product, quantity)| (product, quantity.get())).eq(wanted) {
+        world.violation("F14", 0, "repeated lines of a product are not added up");
+    }
+    let mut command = plain(user, lines, None);
+    if draw.percent(if world.plan.crowded { 90 } else { 30 }) {
         command.use_point = Money::new(i64::try_from(draw.below(3000)).ok()?).ok()?;
     }
     if draw.percent(5) {
@@ -325,7 +340,8 @@ fn refused(world: &World, error: &PlaceOrderError, order: i64) {
 
 /// The API's promise, in runs that disturb neither programs nor database.
 fn promise(world: &World, asked: Instant) {
-    let disturbed = world.plan.faults.iter().any(|kind| matches!(kind.group(), "database" | "process"));
+    let disturbed = world.plan.crowded
+        || world.plan.faults.iter().any(|kind| matches!(kind.group(), "database" | "process"));
     let took = asked.elapsed();
     if !disturbed && took > PROMISE {
         world.violation("A11", flow(), format!("an order took {took:?}"));

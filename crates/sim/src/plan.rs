@@ -22,6 +22,8 @@ pub struct Plan {
     pub clients: usize,
     /// Orders of a buyer.
     pub orders_each: usize,
+    /// One account, one product, a slow database: everybody meets everybody.
+    pub crowded: bool,
     /// How long the buyers are at it.
     pub workload: Duration,
 }
@@ -51,6 +53,7 @@ impl Plan {
             reconcilers: pick(1, 3),
             clients: pick(2, 6),
             orders_each: pick(2, 6),
+            crowded: pick(1, 6) == 1,
             workload: Duration::from_secs(60 * u64::try_from(pick(5, 30)).unwrap_or(5)),
         }
     }

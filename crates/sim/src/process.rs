@@ -238,6 +238,9 @@ impl Faults for Hook {
         if pace > 4 {
             sleep(Duration::from_millis(pace - 4)).await;
         }
+        if world.plan.crowded && !world.is_quiet() {
+            sleep(Duration::from_millis(world.draw.below(50))).await;
+        }
         if world.strikes(Kind::DbSlow, 0) {
             sleep(Duration::from_millis(100 + world.chance(Kind::DbSlow).below(2900))).await;
         }

@@ -5,11 +5,11 @@ use sim::plan::Plan;
 use sim::run::run;
 use std::collections::BTreeSet;
 
-#[test]
-fn nothing_is_lost() {
+/// 200 seeds in four tests, which run side by side.
+fn nothing_is_lost(seeds: std::ops::RangeInclusive<u64>) -> anyhow::Result<()> {
     let mut struck = BTreeSet::new();
-    for seed in 1..=40 {
-        let report = run(Plan::new(seed), false).unwrap();
+    for seed in seeds {
+        let report = run(Plan::new(seed), false)?;
         let first = report.violations.first();
         assert!(
             first.is_none(),
@@ -19,6 +19,27 @@ fn nothing_is_lost() {
         struck.extend(report.counts.struck.keys().copied());
     }
     assert!(struck.len() > Kind::ALL.len() / 2, "the faults hardly strike: {struck:?}");
+    Ok(())
+}
+
+#[test]
+fn nothing_is_lost_in_the_first_quarter() -> anyhow::Result<()> {
+    nothing_is_lost(1..=50)
+}
+
+#[test]
+fn nothing_is_lost_in_the_second_quarter() -> anyhow::Result<()> {
+    nothing_is_lost(51..=100)
+}
+
+#[test]
+fn nothing_is_lost_in_the_third_quarter() -> anyhow::Result<()> {
+    nothing_is_lost(101..=150)
+}
+
+#[test]
+fn nothing_is_lost_in_the_last_quarter() -> anyhow::Result<()> {
+    nothing_is_lost(151..=200)
 }
 
 #[test]

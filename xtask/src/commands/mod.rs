@@ -8,6 +8,7 @@ pub(crate) mod bench;
 pub(crate) mod coverage;
 pub(crate) mod db;
 pub(crate) mod demo;
+pub(crate) mod sim;
 pub(crate) mod test;
 pub(crate) mod tidy;
 pub(crate) mod up;

@@ -63,6 +63,9 @@ impl ModelTransport {
 
     async fn connect(&self, world: &World, order: i64, limits: Limits) -> Result<(), FailureCause> {
         let away = lock(&world.gateway).away_until.filter(|(until, _)| *until > Instant::now());
+        if away.is_some() {
+            lock(&world.books).fault(order, Kind::GatewayOutage);
+        }
         if world.strikes(Kind::ConnectTimeout, order) || away.is_some_and(|(_, hangs)| hangs) {
             sleep_until((Instant::now() + limits.connect).min(limits.until)).await;
             return Err(cause::CONNECT_TIMEOUT);
@@ -91,9 +94,11 @@ impl ModelTransport {
             lock(&world.books).unasked(order);
         }
         world.tell(order, "request", || format!("{} requests the charge: {fate:?}", self.process.name));
+        lock(&world.books).order(order).final_word = true;
         self.process.step(world, site("request sent")).await;
         let outcome = answer(fate, created, limits).await;
         self.process.step(world, site("request answered")).await;
+        lock(&world.books).order(order).final_word = !matches!(outcome, PaymentAttempt::NotReached { .. });
         world.tell(order, "answer", || format!("the request comes to {outcome:?}"));
         outcome
     }
@@ -112,6 +117,9 @@ impl ModelTransport {
             return Err(failure(cause::READ_TIMEOUT));
         }
         sleep_until((Instant::now() + millis(5 + world.draw.below(60))).min(end)).await;
+        if out_of_order {
+            lock(&world.books).fault(order, Kind::LookupOutage);
+        }
         if out_of_order || world.strikes(Kind::LookupError, order) {
             return Err(failure(cause::HTTP_500));
         }

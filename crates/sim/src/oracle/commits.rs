@@ -1,9 +1,13 @@
 //! After each commit: I1, I3, I4, I5, I7, I8, I10, I12, I13, I15.
 
 use super::rows::{self, View};
+use crate::kinds::Kind;
 use crate::world::{World, lock, set_flow};
+use domain::ports::Cause;
+use domain::settlement::TransactionStatus;
 use domain::{OrderStatus, PaymentStatus};
 use std::sync::Weak;
+use std::time::Duration;
 use test_support::CommitObserver;
 use test_support::store::{PaymentRow, Tables};
 use tokio::time::Instant;
@@ -67,6 +71,9 @@ fn payment(world: &World, name: &'static str, view: View<'_>, row: &PaymentRow) 
             world.violation("I1", order, "the amounts of a payment changed");
         }
     }
+    if payment.status() == PaymentStatus::Failed && earlier.is_some() {
+        undecided(world, view, row);
+    }
     if payment.status().is_terminal() {
         lock(&world.books).ended.insert(payment.id(), Instant::now());
     }
@@ -79,6 +86,37 @@ fn payment(world: &World, name: &'static str, view: View<'_>, row: &PaymentRow) 
             }
             None => world.violation("I8", order, "PAID without a transaction"),
         }
+    }
+}
+
+/// F64: what the gateway has not decided is not failed before its time, by anyone who asked.
+fn undecided(world: &World, view: View<'_>, row: &PaymentRow) {
+    let payment = &row.record.payment.value;
+    let order = payment.order_id().get();
+    let asked = view.changes.history(payment.id()).last().is_some_and(|event| event.cause != Cause::Api);
+    let young = world.database.now() - row.record.created_at < time::Duration::seconds(290);
+    let deceived = [
+        Kind::LookupFalse404,
+        Kind::LookupStale,
+        Kind::LookupTorn,
+        Kind::WrongAccount,
+        Kind::KeyReuse,
+        Kind::GatewayWipe,
+    ];
+    let faults = lock(&world.books).order(order).faults.clone();
+    if !asked || !young || deceived.iter().any(|kind| faults.contains(kind)) {
+        return;
+    }
+    // Whoever failed it asked a moment ago.
+    let asked_at = Instant::now().checked_sub(Duration::from_secs(10)).unwrap_or_else(Instant::now);
+    let open = lock(&world.gateway).all().iter().any(|transaction| {
+        !transaction.gone
+            && transaction.order_ref.as_str().parse() == Ok(order)
+            && transaction.status_at(asked_at) == Some(TransactionStatus::Pending)
+            && transaction.status_at(Instant::now()) == Some(TransactionStatus::Pending)
+    });
+    if open {
+        world.violation("F64", order, "FAILED although a transaction is undecided, before its time");
     }
 }
 

@@ -29,11 +29,11 @@ pub fn on_post(world: &Arc<World>, process: &Process, request: &ChargeRequest) {
     lock(&world.counts).posts += 1;
     let violation = |invariant, text: &str| world.violation(invariant, order, text);
     let flow = flow_id();
-    let (earlier, unasked, shown) = {
+    let (earlier, unasked, shown, final_word) = {
         let mut books = lock(&world.books);
         let page = books.order(order);
         page.posts.push(flow);
-        (page.posts.clone(), page.unasked, page.shown_to.contains(&flow))
+        (page.posts.clone(), page.unasked, page.shown_to.contains(&flow), page.final_word)
     };
     if earlier.len() > MAX_POSTS {
         violation("I18", "more than 4 requests for one order");
@@ -43,6 +43,9 @@ pub fn on_post(world: &Arc<World>, process: &Process, request: &ChargeRequest) {
     }
     if unasked {
         violation("I6", "requested again after a 500 or 503 without asking for a transaction");
+    }
+    if final_word {
+        violation("I6", "requested again after a refusal or an uncertain outcome");
     }
     if shown {
         violation("I6", "requested although the gateway had shown a transaction for it");

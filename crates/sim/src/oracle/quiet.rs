@@ -38,6 +38,10 @@ pub fn at_the_end(world: &World) {
     let empty = Tables::default();
     let view = View { before: &tables, changes: &empty };
     goods(world, &tables);
+    keys(world, &tables);
+    if world.database.deadlocks() > 0 {
+        world.violation("I11", 0, format!("{} deadlocks", world.database.deadlocks()));
+    }
     no_secret(world, &tables);
     let mut owners: BTreeMap<&domain::GatewayKey, PaymentId> = BTreeMap::new();
     for row in tables.payments.values() {
@@ -94,6 +98,18 @@ fn goods(world: &World, tables: &Tables) {
     }
 }
 
+/// I13: an Idempotency-Key stands for an order that exists, and one that gave an answer.
+fn keys(world: &World, tables: &Tables) {
+    for (key, row) in &tables.idempotency {
+        let order = row.order_id.get();
+        match tables.orders.get(&row.order_id) {
+            Some(stored) if stored.order.user_id() == key.user_id => {}
+            Some(_) => world.violation("I13", order, "a key stands for another buyer's order"),
+            None => world.violation("I13", order, "a key stands for an order that is not there"),
+        }
+    }
+}
+
 /// I14: the card's number is nowhere.
 fn no_secret(world: &World, tables: &Tables) {
     // Writing out the whole database takes a while: in every 16th run.
@@ -109,8 +125,12 @@ fn no_secret(world: &World, tables: &Tables) {
 /// I9: everything has ended, and nothing that is due was left.
 fn progress(world: &World, tables: &Tables, payment: &Payment, rows: &[&DiscrepancyRow]) {
     let order = payment.order_id().get();
+    // A gateway that forgot everything, and knows not even one PAID transaction of ours since: nothing is believed of it,
+    // and a person is told (F62).
+    let wiped = lock(&world.counts).struck.contains_key(&Kind::GatewayWipe);
+    let interlocked = wiped && !knows_any_paid(world, tables);
     let parked = rows.iter().any(|row| row.row.discrepancy.kind == DiscrepancyKind::Poison);
-    if !payment.status().is_terminal() && !parked {
+    if !payment.status().is_terminal() && !parked && !interlocked {
         world.violation("I9", order, format!("still {} 25 hours after the faults", payment.status()));
     }
     let Some(check) = tables.checks.get(&payment.id()) else { return };
@@ -124,6 +144,14 @@ fn progress(world: &World, tables: &Tables, payment: &Payment, rows: &[&Discrepa
     if unread && check.parked_at.is_none() {
         world.violation("I9", order, "a callback was never looked up");
     }
+}
+
+fn knows_any_paid(world: &World, tables: &Tables) -> bool {
+    let gateway = lock(&world.gateway);
+    let paid = tables.payments.values().map(|row| &row.record.payment.value);
+    paid.filter(|payment| payment.status() == PaymentStatus::Paid)
+        .filter_map(|payment| payment.key())
+        .any(|key| gateway.by_key(key, Instant::now()).is_some())
 }
 
 fn is_charge_of(row: &DiscrepancyRow, transaction: &Transaction) -> bool {
@@ -166,6 +194,12 @@ fn charges(world: &World, payment: &Payment, mine: &[&Transaction], rows: &[&Dis
                 }
             }
             Some(_) | None => {}
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for row in rows.iter().filter(|row| row.row.discrepancy.kind.is_charge()) {
+        if !seen.insert(&row.row.discrepancy.key) {
+            world.violation("I2", order, "the ledger has one charge twice");
         }
     }
     // A row for a charge that never was.

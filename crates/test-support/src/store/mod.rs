@@ -79,6 +79,7 @@ struct Shared {
     payments: Sequence,
     rows: Sequence,
     leases: Sequence,
+    deadlocks: AtomicI64,
 }
 
 impl Shared {
@@ -109,6 +110,7 @@ impl FakeDatabase {
             payments: from(1),
             rows: from(1),
             leases: from(1),
+            deadlocks: AtomicI64::new(0),
         }))
     }
 
@@ -149,6 +151,11 @@ impl FakeDatabase {
     /// The moment by the database's clock.
     pub fn now(&self) -> Timestamp {
         self.0.clock.now()
+    }
+
+    /// How many deadlocks were broken (I11: there should be none).
+    pub fn deadlocks(&self) -> i64 {
+        self.0.deadlocks.load(Ordering::Relaxed)
     }
 
     /// Shows every commit from now on to `observer`, in place of an earlier one.
@@ -236,7 +243,10 @@ impl Work {
         let acquired = self.shared.state().locks.acquire(self.id, key);
         let granted = match acquired {
             locks::Acquired::Yes => return Ok(()),
-            locks::Acquired::Deadlock => return Err(conflict("40P01 deadlock detected")),
+            locks::Acquired::Deadlock => {
+                self.shared.deadlocks.fetch_add(1, Ordering::Relaxed);
+                return Err(conflict("40P01 deadlock detected"));
+            }
             locks::Acquired::Wait(granted) => granted,
         };
         let waiting = Waiting { shared: Arc::clone(&self.shared), tx: self.id };
