@@ -4,8 +4,10 @@
 use crate::gateway::{DECLINED, Plan, Reply, TestGateway, made};
 use crate::world::{ON_CARD, Placed, World, name, order_of, secs, won};
 use application::place_order::PlaceOrderOutcome;
+use application::settle::{Learned, Settled, settle};
+use domain::ports::{Cause, ChargeOutcome, FailureCause, GatewayAnswer};
 use domain::settlement::TransactionStatus::{Failed, Success};
-use domain::{Money, OrderStatus, PaymentMethod, PaymentStatus};
+use domain::{FailureMessage, Money, OrderStatus, PaymentMethod, PaymentStatus};
 use std::time::Duration;
 
 /// Runs one order through `plan`; gives what the buyer was told.
@@ -184,4 +186,68 @@ async fn a_second_charge_of_one_order_goes_to_the_ledger() {
         assert_eq!(world.ledger()[0].0, domain::settlement::DiscrepancyKind::DuplicateCharge);
         world.assert_quiet();
     }
+}
+
+/// What the answer to our own request does to a payment that others have moved meanwhile.
+async fn late_answer(world: &World, placed: Placed, answer: GatewayAnswer, watch: bool) -> Settled {
+    let outcome = ChargeOutcome { answer, watch };
+    let learned = Learned::Answer(&outcome);
+    let settlement = settle(&mut world.io(), &world.policy, placed.payment_id, learned, Cause::Api).await;
+    settlement.unwrap().settled
+}
+
+fn accepted(key: usize) -> GatewayAnswer {
+    let status = domain::settlement::TransactionStatus::Pending;
+    GatewayAnswer::Accepted { key: TestGateway::key(key), status }
+}
+
+/// The gateway has it, as somebody else has learned: a request that did not get through is no reason to give it back.
+#[tokio::test(start_paused = true)]
+async fn an_answer_never_fails_a_payment_whose_transaction_is_known() {
+    let cause = FailureCause("ConnectRefused");
+    let retry_after = secs(1);
+    for answer in [
+        GatewayAnswer::NotReached { cause, retry_after },
+        GatewayAnswer::CircuitOpen { retry_after },
+        GatewayAnswer::Rejected { message: FailureMessage::new("no").unwrap() },
+    ] {
+        let world = World::new().await;
+        let (_, placed) = order(&world, Plan::new(Reply::Accepted, vec![made(Success)])).await;
+        assert_eq!(late_answer(&world, placed, answer, true).await, Settled::InProgress);
+        assert_eq!(world.status(placed), (PaymentStatus::InProgress, OrderStatus::Placed));
+        assert!(world.taken());
+        world.a_day().await;
+        assert_eq!(world.status(placed), (PaymentStatus::Paid, OrderStatus::Paid));
+        world.assert_quiet();
+    }
+}
+
+/// The payment has ended; the answer changes nothing, but what it says about further charges counts.
+#[tokio::test(start_paused = true)]
+async fn an_answer_after_the_end_is_watched_by_what_it_says() {
+    for (answer, watch, looks) in
+        [(accepted(1), false, false), (accepted(1), true, true), (accepted(2), false, true)]
+    {
+        let world = World::new().await;
+        let (_, placed) = order(&world, Plan::new(Reply::Accepted, vec![made(Success)])).await;
+        world.minutes(2).await;
+        assert_eq!((world.status(placed).0, world.next_look(placed)), (PaymentStatus::Paid, None));
+        assert_eq!(late_answer(&world, placed, answer, watch).await, Settled::AlreadyEnded);
+        assert_eq!(world.next_look(placed), looks.then(|| secs(60)));
+        assert_eq!(world.status(placed), (PaymentStatus::Paid, OrderStatus::Paid));
+        world.a_day().await;
+        assert!(world.ledger().is_empty());
+        world.assert_quiet();
+    }
+}
+
+/// The same answer again, as after a commit whose answer was lost, leaves one row in the history.
+#[tokio::test(start_paused = true)]
+async fn the_same_answer_again_changes_nothing() {
+    let world = World::new().await;
+    let (_, placed) = order(&world, Plan::new(Reply::Accepted, vec![made(Success)])).await;
+    let rows = |world: &World| world.database.read(|tables| tables.history(placed.payment_id).count());
+    let before = rows(&world);
+    assert_eq!(late_answer(&world, placed, accepted(1), false).await, Settled::InProgress);
+    assert_eq!(rows(&world), before);
 }

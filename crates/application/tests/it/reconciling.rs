@@ -212,9 +212,13 @@ async fn many_not_found_at_once_stop_all_such_verdicts() {
         tokio::time::sleep(secs(60)).await;
         world.turn().await;
         // By hand, or by callbacks without a token, it is not believed either.
+        tokio::time::sleep(secs(3)).await;
         world.sync(open[4].payment_id).await;
     }
     assert!(open.iter().all(|placed| world.status(*placed) == OPEN));
+    // Nor is it kept against them for later.
+    let counted = world.database.read(|tables| tables.checks[&open[4].payment_id].not_found_count);
+    assert_eq!(counted, 0);
     assert!(world.turn().await.examined == 0 || world.turn().await.suspended);
     for number in 1..=6 {
         world.gateway.hide(&TestGateway::key(number), false);

@@ -5,7 +5,7 @@ use crate::oracle;
 use application::place_order::PlaceOrderOutcome;
 use application::reconcile::Turn;
 use application::{
-    Adapters, Application, CallbackTokens, Idempotency, PlaceOrder, PlaceOrderError, Policy, Synced,
+    Adapters, Application, CallbackTokens, Idempotency, Io, PlaceOrder, PlaceOrderError, Policy, Synced,
 };
 use domain::placement::OrderLines;
 use domain::ports::{Cause, OrderView, PaymentRecord, Store, StoredAnswer};
@@ -74,6 +74,13 @@ impl World {
     pub(crate) fn program(&self, faults: Arc<dyn Faults>) -> Application {
         let adapters = adapters(&self.database, &self.gateway, &self.entropy, faults);
         Application::new(adapters, self.policy.clone(), self.tokens.clone())
+    }
+
+    /// The unit of work of one run, for use-cases that are called by themselves.
+    pub(crate) fn io(&self) -> Io {
+        let Adapters { store, queries, gateway, entropy, .. } =
+            adapters(&self.database, &self.gateway, &self.entropy, Arc::new(NoFaults));
+        Io::new(store, queries, gateway, entropy)
     }
 
     /// Two pieces with points and coupon, the rest by card.
