@@ -79,6 +79,22 @@ async fn some_still_pending_waits_and_adopts_the_key() {
     world.assert_quiet();
 }
 
+/// The process died with the answer to a request that it had sent twice: the second charge is listed only after the order
+/// was paid by the first, and is found all the same.
+#[tokio::test(start_paused = true)]
+async fn a_payment_whose_answer_was_never_stored_is_watched_when_it_is_paid() {
+    for decided_after in [3, 90] {
+        let world = World::new().await;
+        let late = Made { appears_after: secs(400), ..made(Success) };
+        let placed = placed(&world, Reply::Uncertain, vec![slow(decided_after), late]).await;
+        world.minutes(3).await;
+        assert_eq!(world.status(placed), PAID);
+        world.a_day().await;
+        assert_eq!(world.ledger(), [(DiscrepancyKind::DuplicateCharge, Some(TestGateway::key(2)))]);
+        world.assert_quiet();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn all_failed_fails_with_the_gateways_reason() {
     let world = World::new().await;
