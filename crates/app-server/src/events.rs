@@ -4,7 +4,7 @@
 //! servers and the reconciler change is told by the database's notifications, and beneath them by one query every poll
 //! interval, however many watch: a lost notification costs half a second.
 
-use crate::api::orders::{find, is_final};
+use crate::api::orders::{find_in_turn, is_final};
 use crate::api::views::{OrderBody, PaymentEventBody};
 use crate::http::failure::Failure;
 use crate::state::ApiState;
@@ -25,6 +25,9 @@ use tokio::time::Instant;
 const LOOK_BACK: Duration = Duration::from_secs(10);
 /// More changes than this in that time are seen by the next look.
 const MOST_CHANGES: u32 = 10_000;
+
+/// How long a stream waits after the database could not be asked.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// Who watches which order.
 #[derive(Clone, Default)]
@@ -155,6 +158,8 @@ struct Position {
     watch: Watch,
     last_sent: Instant,
     ended: bool,
+    /// The database could not be asked: to be tried again then.
+    again_at: Option<Instant>,
     _open: OpenStream,
 }
 
@@ -178,11 +183,12 @@ pub(crate) fn stream(
         watch,
         last_sent,
         ended: false,
+        again_at: None,
         _open: OpenStream::new(permit),
     };
     unfold(Some((position, true)), |at| async move {
         let (mut position, first) = at?;
-        let chunk = if first { position.look().await } else { position.next().await }?;
+        let chunk = if first { position.look().await } else { position.next().await? };
         Some((Ok(chunk), Some((position, false))))
     })
 }
@@ -195,32 +201,41 @@ impl Position {
                 return None;
             }
             let (runner, heartbeat) = (&self.state.runner, self.last_sent + self.state.heartbeat);
+            let again_at = self.again_at;
+            let again = async {
+                match again_at {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = self.watch.changed() => {}
+                () = again => {}
                 () = tokio::time::sleep_until(heartbeat) => {
                     self.last_sent = Instant::now();
                     return Some(Bytes::from_static(b": still here\n\n"));
                 }
                 () = runner.stopping() => return None,
             }
-            match self.look().await {
-                Some(chunk) if chunk.is_empty() => {}
-                chunk => {
-                    self.last_sent = Instant::now();
-                    return chunk;
-                }
+            let chunk = self.look().await;
+            if !chunk.is_empty() {
+                self.last_sent = Instant::now();
+                return Some(chunk);
             }
         }
     }
 
-    /// What is new, perhaps nothing. When the database can't be asked the client keeps what it has, and comes back.
-    async fn look(&mut self) -> Option<Bytes> {
+    /// What is new, perhaps nothing. When the database can't be asked, the stream stays open and it is tried again.
+    async fn look(&mut self) -> Bytes {
         match self.news().await {
-            Ok(text) => Some(Bytes::from(text)),
+            Ok(text) => {
+                self.again_at = None;
+                Bytes::from(text)
+            }
             Err(failure) => {
                 failure.log();
-                self.ended = true;
-                Some(Bytes::from_static(b"retry: 1000\n\n"))
+                self.again_at = Some(Instant::now() + TRY_AGAIN);
+                Bytes::new()
             }
         }
     }
@@ -229,20 +244,20 @@ impl Position {
         let (user, payment) = (self.user, self.payment);
         let view = self
             .state
-            .run(move |app| async move { app.queries().payment(Some(user), payment).await })
+            .read_in_turn(move |app| async move { app.queries().payment(Some(user), payment).await })
             .await?;
         let mut text = String::new();
         for event in view.iter().flat_map(|view| &view.history).filter(|event| event.sequence > self.seen) {
             push(&mut text, "payment", Some(event.sequence), &PaymentEventBody::from(event))?;
         }
-        if let Some(last) = view.as_ref().and_then(|view| view.history.last()) {
-            self.seen = self.seen.max(last.sequence);
-        }
+        let last = view.as_ref().and_then(|view| view.history.last()).map_or(0, |event| event.sequence);
         if view.is_none_or(|view| view.record.payment.value.status().is_terminal()) {
-            let order = find(&self.state, user, self.order).await?;
+            let order = find_in_turn(&self.state, user, self.order).await?;
             self.ended = is_final(&order);
             push(&mut text, "end", None, &OrderBody::from(&order))?;
         }
+        // Only now: what could not be told to its end is told again.
+        self.seen = self.seen.max(last);
         Ok(text)
     }
 }

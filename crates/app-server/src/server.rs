@@ -214,6 +214,7 @@ fn api_state(parts: &Parts, settings: &Settings) -> Result<ApiState, AuthError> 
         response_deadline: settings.orders.response_deadline,
         self_charge: settings.points.self_charge,
         changes: parts.changes.clone(),
+        readers: Arc::new(Semaphore::new(settings.database.pool_size.div_ceil(2))),
         streams: Arc::new(Semaphore::new(settings.events.max_streams)),
         heartbeat: settings.events.heartbeat_interval,
     })

@@ -80,6 +80,8 @@ pub(crate) struct ApiState {
     pub(crate) response_deadline: Duration,
     pub(crate) self_charge: bool,
     pub(crate) changes: OrderChanges,
+    /// Reads of those who wait: they queue here, and leave half of the connections to those who order.
+    pub(crate) readers: Arc<Semaphore>,
     /// Event streams that are open.
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) heartbeat: Duration,
@@ -94,6 +96,21 @@ impl ApiState {
         E: Into<Failure> + Send + 'static,
     {
         self.runner.run(work(self.application.clone())).await
+    }
+
+    /// Runs a read of somebody who waits for a change. When thousands wait for one order, they look one after the other.
+    pub(crate) async fn read_in_turn<T, E, W>(
+        &self,
+        work: impl FnOnce(Application) -> W,
+    ) -> Result<T, Failure>
+    where
+        W: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Into<Failure> + Send + 'static,
+    {
+        // Never closed, so there is always a permit to come.
+        let _permit = self.readers.acquire().await.map_err(|closed| Failure::internal(&closed))?;
+        self.run(work).await
     }
 
     /// The right to place an order; none is left when too many are under way or the program is stopping.

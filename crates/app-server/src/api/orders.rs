@@ -37,8 +37,8 @@ pub(crate) async fn get_order(
     let wait = Query::of(&request)?.parsed("wait", |text| duration(text, MAX_WAIT))?;
     let until = Instant::now() + wait.unwrap_or_default();
     let mut watch = state.changes.watch(id);
+    let mut order = find(&state, buyer.0, id).await?;
     loop {
-        let order = find(&state, buyer.0, id).await?;
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() || is_final(&order) || state.runner.is_stopping() {
             return ok(OrderBody::from(&order));
@@ -48,6 +48,7 @@ pub(crate) async fn get_order(
             () = tokio::time::sleep(left) => {}
             () = state.runner.stopping() => {}
         }
+        order = find_in_turn(&state, buyer.0, id).await?;
     }
 }
 
@@ -55,6 +56,12 @@ pub(crate) async fn get_order(
 pub(crate) async fn find(state: &ApiState, user: UserId, id: OrderId) -> Result<OrderView, Failure> {
     let found = state.run(move |app| async move { app.queries().order(Some(user), id).await }).await?;
     found.ok_or(Case::OrderNotFound.into())
+}
+
+/// The same, for somebody who waits for a change.
+pub(crate) async fn find_in_turn(state: &ApiState, user: UserId, id: OrderId) -> Result<OrderView, Failure> {
+    let read = state.read_in_turn(move |app| async move { app.queries().order(Some(user), id).await });
+    read.await?.ok_or(Case::OrderNotFound.into())
 }
 
 /// Nothing will change in it any more.

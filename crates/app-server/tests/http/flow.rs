@@ -2,9 +2,9 @@
 
 use crate::support::{DEADLINE, Request, Server, assert_failure, card_order, eventually, spawn};
 use bootstrap::shutdown::Drained;
-use domain::GatewayKey;
 use domain::ports::GatewayAnswer;
-use domain::settlement::TransactionStatus;
+use domain::settlement::{Transaction, TransactionStatus};
+use domain::{GatewayKey, GatewayOrderRef, Money, OrderId};
 use std::sync::atomic::Ordering;
 
 fn accept(server: &Server, key: &str) {
@@ -125,6 +125,44 @@ async fn a_database_out_of_reach_is_503_and_comes_back() {
     server.switch.off.store(false, Ordering::SeqCst);
     assert_eq!(server.ops_get("/health/ready").send().await.status, 200);
     assert_eq!(server.gateway.inner.charges(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_outlives_an_outage_of_the_database() {
+    let server = Server::start();
+    let product = server.product(15_000, 10).await;
+    let placed = server.accepted_order(product, "20250816:TR:0000aa").await;
+    let (order, payment) = (placed.data("orderId").as_i64().unwrap(), placed.data("paymentId"));
+    let mut stream = server.get(&format!("/api/v1/orders/{order}/events")).begin().await;
+    let mut told = String::new();
+    read_until(&mut stream, &mut told, "event: payment").await;
+    server.switch.off.store(true, Ordering::SeqCst);
+    let asked = server.switch.asked.load(Ordering::SeqCst);
+    server.changes.tell(OrderId::new(order).unwrap());
+    eventually(async || (server.switch.asked.load(Ordering::SeqCst) > asked).then_some(())).await;
+    server.switch.off.store(false, Ordering::SeqCst);
+    server.gateway.inner.put(Transaction {
+        key: GatewayKey::new("20250816:TR:0000aa").unwrap(),
+        order_ref: GatewayOrderRef::from_gateway(order.to_string()),
+        amount: Money::new(15_000).unwrap(),
+        status: TransactionStatus::Success,
+        reason: None,
+    });
+    let sync = server.post(&format!("/api/v1/payments/{payment}/sync"), "");
+    eventually(async || (sync.send().await.status == 200).then_some(())).await;
+    read_until(&mut stream, &mut told, "event: end").await;
+    assert_eq!(told.matches("\"to\":\"PAID\"").count(), 1, "{told}");
+}
+
+async fn read_until(stream: &mut tokio::net::TcpStream, told: &mut String, what: &str) {
+    use tokio::io::AsyncReadExt as _;
+    let mut chunk = [0; 4096];
+    while !told.contains(what) {
+        let read = tokio::time::timeout(DEADLINE, stream.read(&mut chunk)).await;
+        let length = read.expect("something comes").expect("a connection that stays");
+        assert!(length > 0, "the stream ended: {told}");
+        told.push_str(&String::from_utf8_lossy(&chunk[..length]));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -129,6 +129,7 @@ pub(crate) struct Server {
     pub(crate) switch: Arc<Switch>,
     /// The database behind it.
     pub(crate) store: Arc<FakeStore>,
+    pub(crate) changes: OrderChanges,
     running: Running,
 }
 
@@ -178,16 +179,18 @@ impl Server {
             ..Policy::new(MerchantId::new("test").unwrap(), "http://localhost:8080")
         };
         let tokens = CallbackTokens::new(b"a secret of the tests").unwrap();
+        let changes = OrderChanges::new();
         let parts = Parts {
             application: Application::new(adapters, policy, tokens),
             circuits: Arc::new(TestCircuits::default()),
             publish_metrics: Arc::new(|| async {}.boxed()),
             metrics: Arc::new(|| "up 1\n".to_owned()),
-            changes: OrderChanges::new(),
+            changes: changes.clone(),
             shutdown: Shutdown::new(),
         };
         let running = app_server::start(&parts, settings).expect("ports that are free");
-        Self { addr: running.addr, ops: running.ops_addr, gateway, switch, store, running }
+        let (addr, ops) = (running.addr, running.ops_addr);
+        Self { addr, ops, gateway, switch, store, changes, running }
     }
 
     pub(crate) async fn stop(self) -> Drained {
