@@ -87,8 +87,13 @@ impl Cluster {
         &self.base
     }
 
-    fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.base.join("data")
+    }
+
+    /// User and group id of who runs the server, if not we ourselves.
+    pub(crate) fn account(&self) -> Option<(u32, u32)> {
+        self.account.as_ref().map(|account| (account.uid, account.gid))
     }
 
     /// Connection string for `database`, if the server runs.
@@ -309,9 +314,15 @@ pub(crate) struct Running {
 impl Running {
     /// Starts the scratch cluster `name`; a second run in the same checkout is refused, not disturbed.
     pub(crate) fn scratch(root: &Path, name: &str) -> Result<Self> {
-        let cluster = Cluster::new(root, name, Kind::Scratch)?;
+        Self::fresh(root, name, Kind::Scratch)
+    }
+
+    /// Makes and starts the cluster `name` anew, without what an earlier run has left in it.
+    pub(crate) fn fresh(root: &Path, name: &str, kind: Kind) -> Result<Self> {
+        let cluster = Cluster::new(root, name, kind)?;
         let lock = lock(cluster.folder())?;
         let running = Self { cluster, _lock: lock };
+        running.cluster.destroy()?;
         running.cluster.start()?;
         Ok(running)
     }

@@ -54,6 +54,8 @@ enum Command {
     /// Look after the private PostgreSQL cluster that `up` uses
     #[command(subcommand)]
     Db(commands::db::Command),
+    /// Kill, stop and cut off real processes under load, then check that nothing was lost
+    Chaos(commands::chaos::Args),
     /// Hold the crates' dependencies against the arrows of the architecture
     Arch,
     /// Check the rules that a search for strings can check
@@ -76,6 +78,7 @@ fn main() -> ExitCode {
             Command::Audit(args) => commands::audit::run(&args),
             Command::Demo(args) => commands::demo::run(&args),
             Command::Test(args) => commands::test::run(&args),
+            Command::Chaos(args) => commands::chaos::run(&args),
             Command::Check => commands::test::check(),
             Command::Coverage(args) => commands::coverage::run(&args),
             Command::Ci => commands::test::ci(),

@@ -115,6 +115,13 @@ const ROWS: &[Row] = &[
         not_directly: DATABASE_DRIVERS,
         not_at_all: &["diesel"],
     },
+    // It sees the programs from outside only: as processes, by HTTP and by SQL.
+    Row {
+        name: "chaos",
+        may_use: &["test-support"],
+        not_directly: HTTP_SERVERS,
+        not_at_all: &["actix-web", "diesel", "diesel-async"],
+    },
     Row { name: "xtask", may_use: &[], not_directly: &[], not_at_all: &[] },
 ];
 
