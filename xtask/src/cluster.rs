@@ -1,7 +1,8 @@
 //! A PostgreSQL cluster of our own: made on first use, on 127.0.0.1 and a free port, stopped by whoever started it.
 //!
-//! Two kinds. The *durable* one (`dev`) is what `up` and `db` use: it keeps its data and its promises (fsync is on).
-//! The *scratch* one (`test`) is made anew for every run and gives up durability for speed. Neither touches a server
+//! Three kinds. The *durable* one (`dev`) is what `up` and `db` use: it keeps its data and its promises (fsync is on).
+//! The *scratch* one (`test`) is made anew for every run and gives up durability for speed. The *expendable* one
+//! (`chaos`) keeps what was committed when the server dies, though not when the machine does. None touches a server
 //! that the machine already runs, and nobody but this machine can reach them (there is no password: `trust`).
 //!
 //! PostgreSQL refuses to run as root. When we are root it runs as the user `postgres`, or `nobody`; when that user
@@ -35,12 +36,18 @@ const BOTH_KINDS: &[&str] = &[
 const SCRATCH_ONLY: &[&str] =
     &["fsync=off", "synchronous_commit=off", "full_page_writes=off", "autovacuum_naptime=10min"];
 
+/// Commits are still written to the operating system before they are answered (`synchronous_commit` stays on).
+const EXPENDABLE_ONLY: &[&str] = &["fsync=off"];
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
     /// Keeps its data between starts.
     Durable,
     /// Made anew at every start, not durable.
     Scratch,
+    /// Outlives the death of the server, not that of the machine: it waits for no disk, whose speed is not what is
+    /// tested.
+    Expendable,
 }
 
 /// Who runs the server, when we ourselves may not because we are root.
@@ -124,7 +131,7 @@ impl Cluster {
         if self.running().is_none() {
             return Ok(false);
         }
-        let mode = if self.kind == Kind::Scratch { "immediate" } else { "fast" };
+        let mode = if self.kind == Kind::Durable { "fast" } else { "immediate" };
         self.run(
             self.as_server("pg_ctl").arg("-D").arg(self.data()).args(["-m", mode, "-t", "60", "-w", "stop"]),
         )?;
@@ -166,7 +173,7 @@ impl Cluster {
         let mut initdb = self.as_server("initdb");
         initdb.arg("-D").arg(&unfinished);
         initdb.args(["--username", ROLE, "--auth=trust", "--locale=C", "--encoding=UTF8"]);
-        if self.kind == Kind::Scratch {
+        if self.kind != Kind::Durable {
             initdb.arg("--no-sync");
         }
         self.run(&mut initdb)?;
@@ -195,9 +202,12 @@ impl Cluster {
                 _ => free_port()?,
             };
             let mut settings: Vec<String> = BOTH_KINDS.iter().map(|setting| option(setting)).collect();
-            if self.kind == Kind::Scratch {
-                settings.extend(SCRATCH_ONLY.iter().map(|setting| option(setting)));
-            }
+            let own: &[&str] = match self.kind {
+                Kind::Durable => &[],
+                Kind::Scratch => SCRATCH_ONLY,
+                Kind::Expendable => EXPENDABLE_ONLY,
+            };
+            settings.extend(own.iter().map(|setting| option(setting)));
             settings.push(option(&format!("port={port}")));
             let mut pg_ctl = self.as_server("pg_ctl");
             pg_ctl.arg("-D").arg(self.data()).arg("-l").arg(self.log_file());

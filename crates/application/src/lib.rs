@@ -27,6 +27,6 @@ mod token;
 
 pub use application::{Adapters, Application, Synced};
 pub use io::{Committed, CommittedError, Gateway, Io, Tx};
-pub use place_order::{Idempotency, PlaceOrder, PlaceOrderError, PlaceOrderOutcome};
+pub use place_order::{Idempotency, PlaceOrder, PlaceOrderError, PlaceOrderOutcome, PlacedNotice};
 pub use policy::Policy;
 pub use token::CallbackTokens;

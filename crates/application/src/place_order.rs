@@ -39,7 +39,12 @@ pub struct PlaceOrder {
     pub card: Option<(CardType, CardNumber)>,
     /// The request's Idempotency-Key.
     pub idempotency: Option<Idempotency>,
+    /// Told as soon as TX1 has stored the order, while its payment is still PENDING: for who can't wait for the end.
+    pub placed: Option<PlacedNotice>,
 }
+
+/// Takes an order that was stored and is not charged yet.
+pub type PlacedNotice = Arc<dyn Fn(&OrderView) + Send + Sync>;
 
 /// How a request is answered once, and again to the letter.
 #[derive(Clone)]
@@ -167,6 +172,9 @@ pub async fn place_order(
         First::Placed(placed) => placed,
         First::Done(outcome) => return Ok(*outcome),
     };
+    if let Some(notice) = &command.placed {
+        notice(&placed_view(placed.order.clone(), placed.record.clone()));
+    }
     let outcome = match start(io, policy, &command, &placed, began).await {
         Start::Committed(attempt) if Instant::now() < began + policy.deadline => {
             io.gateway().charge(*attempt).await

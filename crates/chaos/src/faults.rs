@@ -260,7 +260,7 @@ impl Faults {
                 diary.back(Absent::Database);
             }
             _ => {
-                let delay = Duration::from_millis(rng.random_range(2..15));
+                let delay = Duration::from_millis(rng.random_range(1..5));
                 self.tell(fault, &format!("PostgreSQL is {} ms late, both ways", delay.as_millis()));
                 proxy.delay(delay);
                 sleep(time).await;

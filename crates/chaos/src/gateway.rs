@@ -85,7 +85,7 @@ impl Gateway {
     /// The ledger's sums.
     pub(crate) async fn sums(&self) -> Result<Value> {
         let answer = self.http.get(&format!("{}/admin/ledger?limit=1", self.base)).await?;
-        answer.body.pointer("/data").cloned().context("the simulator's ledger has no data")
+        answer.body.pointer("/data/totals").cloned().context("the simulator's ledger has no totals")
     }
 }
 

@@ -64,7 +64,7 @@ pub(crate) async fn judge(
     let causes = "SELECT cause || ' -> ' || to_status, count(*) FROM payment_event
                   WHERE to_status IN ('PAID', 'FAILED') GROUP BY 1 ORDER BY 1";
     print_tally(&connection, "who ended payments", causes).await?;
-    println!("gateway's ledger: {}", sums.get("sums").unwrap_or(&sums));
+    println!("gateway's ledger: {sums}");
     println!(
         "connections: {} to PostgreSQL, {} to the gateway; {} and {} struck by a fault at their worst moment",
         world.database_proxy.connections(),

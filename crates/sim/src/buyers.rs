@@ -149,7 +149,15 @@ fn command(world: &World, shop: &Shop, draw: &TestEntropy, index: usize, nth: u6
 
 fn plain(user_id: UserId, lines: OrderLines, key: Option<Idempotency>) -> PlaceOrder {
     let card = CANARY_CARD.parse().ok().map(|number| (CardType::Kb, number));
-    PlaceOrder { user_id, lines, use_point: Money::ZERO, issued_coupon_id: None, card, idempotency: key }
+    PlaceOrder {
+        user_id,
+        lines,
+        use_point: Money::ZERO,
+        issued_coupon_id: None,
+        card,
+        idempotency: key,
+        placed: None,
+    }
 }
 
 fn idempotency(key: String, content: u8) -> Idempotency {

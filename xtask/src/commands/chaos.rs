@@ -1,7 +1,7 @@
 //! `chaos`: real processes under every fault, then quiet, then the audit.
 //!
 //! The work is done by the program `chaos` of `crates/chaos`; this brings what it needs: the programs, built, and a
-//! PostgreSQL cluster of its own that it may stop without warning. That one is durable: what was committed must survive.
+//! PostgreSQL cluster of its own that it may stop without warning and that keeps what was committed all the same.
 
 use std::path::Path;
 use std::process::Command;
@@ -63,7 +63,7 @@ fn start(root: &Path, arguments: &[String]) -> Result<()> {
     let target = workspace::metadata(root, &["--no-deps"])?.target_directory;
     let binaries = target.join("debug");
 
-    let running = Running::fresh(root, "chaos", Kind::Durable)?;
+    let running = Running::fresh(root, "chaos", Kind::Expendable)?;
     let cluster = running.cluster();
     let mut command = Command::new(binaries.join("chaos"));
     command.current_dir(root);

@@ -1,7 +1,7 @@
 //! `POST /api/v1/orders`: the request's checks, the Idempotency-Key, and how each outcome is told.
 //!
 //! The flow runs in a task of its own. A client that goes away changes nothing in it; one that waits longer than the
-//! response deadline is told that the outcome is not known yet.
+//! response deadline is told that the payment's outcome is not known yet, or whether the order was stored.
 
 use super::views::OrderBody;
 use crate::auth::Buyer;
@@ -21,7 +21,7 @@ use domain::{CardNumber, CardType, InvalidCardNumber, IssuedCouponId, Money, Pro
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use utoipa::ToSchema;
 
@@ -107,7 +107,7 @@ impl PlaceOrderBody {
         let card_no = self.card_no.map(|CardNo(number)| number).transpose()?;
         // Half a card counts as none: whether one is needed is decided where the amounts are.
         let card = card_type.zip(card_no);
-        Ok(PlaceOrder { user_id, lines, use_point, issued_coupon_id, card, idempotency: None })
+        Ok(PlaceOrder { user_id, lines, use_point, issued_coupon_id, card, idempotency: None, placed: None })
     }
 }
 
@@ -171,6 +171,11 @@ pub(crate) async fn place_order(
         fingerprint: fingerprint(&command),
         render: Arc::new(move |outcome| told(outcome, preferences.locale)),
     });
+    let placed = Arc::new(OnceLock::new());
+    let notice = Arc::clone(&placed);
+    command.placed = Some(Arc::new(move |order: &OrderView| {
+        notice.get_or_init(|| order.clone());
+    }));
     let under_way = state.admit_order()?;
     let (application, changes) = (state.application.clone(), state.changes.clone());
     let flow = async move {
@@ -183,7 +188,11 @@ pub(crate) async fn place_order(
     };
     let told = match tokio::time::timeout(state.response_deadline, state.runner.run(flow)).await {
         Ok(outcome) => Told::of(&outcome?, preferences.locale),
-        Err(_) => Told::not_known_yet(preferences.locale),
+        Err(_) => match placed.get() {
+            Some(order) => Told::of(&PlaceOrderOutcome::Confirming(order.clone()), preferences.locale),
+            // Not even stored yet, and it may never be.
+            None => return Err(Failure::new(Case::OutcomeUnknown)),
+        },
     };
     let status = StatusCode::from_u16(told.answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = render_body(status, told.answer.body, preferences, &request_label(&request));
@@ -229,12 +238,6 @@ impl Told {
         let replayed = matches!(outcome, PlaceOrderOutcome::Replayed(_));
         Self { answer, order_id, retry_after, replayed }
     }
-
-    /// The flow goes on; which order it is will be seen in the buyer's list.
-    fn not_known_yet(locale: Locale) -> Self {
-        let answer = success(StatusCode::ACCEPTED, None, Some(in_progress(locale)));
-        Self { answer, order_id: None, retry_after: None, replayed: false }
-    }
 }
 
 fn order(outcome: &PlaceOrderOutcome) -> Option<&OrderView> {
@@ -256,10 +259,10 @@ fn order_id_in(body: &str) -> Option<i64> {
 /// Status and body of an outcome. The order is told in each of them: a cancelled order is still an order.
 fn told(outcome: &PlaceOrderOutcome, locale: Locale) -> StoredAnswer {
     let (order, failure) = match outcome {
-        PlaceOrderOutcome::Paid(order) => return success(StatusCode::CREATED, Some(order), None),
-        PlaceOrderOutcome::InProgress(order) => return success(StatusCode::ACCEPTED, Some(order), None),
+        PlaceOrderOutcome::Paid(order) => return success(StatusCode::CREATED, order, None),
+        PlaceOrderOutcome::InProgress(order) => return success(StatusCode::ACCEPTED, order, None),
         PlaceOrderOutcome::Confirming(order) => {
-            return success(StatusCode::ACCEPTED, Some(order), Some(in_progress(locale)));
+            return success(StatusCode::ACCEPTED, order, Some(in_progress(locale)));
         }
         PlaceOrderOutcome::Replayed(answer) => return answer.clone(),
         PlaceOrderOutcome::Refused { order, message } => {
@@ -280,14 +283,14 @@ const fn in_progress(locale: Locale) -> &'static str {
     }
 }
 
-fn success(status: StatusCode, order: Option<&OrderView>, uncertain: Option<&str>) -> StoredAnswer {
+fn success(status: StatusCode, order: &OrderView, uncertain: Option<&str>) -> StoredAnswer {
     let meta = Meta {
         result: ResultKind::Success,
         error_code: uncertain.map(|_| "PAYMENT_IN_PROGRESS"),
         message: uncertain.map(str::to_owned),
         reason: uncertain.map(|_| "PAYMENT_UNCERTAIN"),
     };
-    stored(status, &Envelope { meta, data: order.map(OrderBody::from) })
+    stored(status, &Envelope { meta, data: Some(OrderBody::from(order)) })
 }
 
 fn stored(status: StatusCode, envelope: &Envelope<OrderBody>) -> StoredAnswer {

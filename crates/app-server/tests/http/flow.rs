@@ -96,7 +96,25 @@ async fn who_waits_too_long_is_told_that_it_is_not_known_yet() {
         "{}",
         told.body
     );
+    let order = value["data"]["orderId"].as_i64().unwrap();
+    assert_eq!(value["data"]["paymentStatus"], "PENDING", "{}", told.body);
+    assert_eq!(told.header("location"), Some(&*format!("/api/v1/orders/{order}")));
     server.gateway.open();
+    only_order_has_a_key(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_too_long_for_an_order_that_is_not_stored_is_not_told_that_it_is() {
+    let server = Server::changed(&[], |settings| {
+        settings.orders.response_deadline = std::time::Duration::from_millis(100);
+    });
+    let product = server.product(15_000, 10).await;
+    accept(&server, "20250816:TR:00000f");
+    server.switch.silent.store(true, Ordering::SeqCst);
+    let told = server.post("/api/v1/orders", card_order(product, 1)).send().await;
+    assert_failure(&told, 503, "SERVICE_UNAVAILABLE", "OUTCOME_UNKNOWN");
+    server.switch.silent.store(false, Ordering::SeqCst);
+    charge_begun(&server).await;
     only_order_has_a_key(&server).await;
 }
 

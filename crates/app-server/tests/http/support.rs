@@ -76,6 +76,8 @@ impl PaymentGateway for GatedGateway {
 pub(crate) struct Switch {
     /// It is off.
     pub(crate) off: AtomicBool,
+    /// It answers nothing as long as this is true.
+    pub(crate) silent: AtomicBool,
     /// How often it was asked something.
     pub(crate) asked: AtomicUsize,
 }
@@ -84,6 +86,9 @@ pub(crate) struct Switch {
 impl Faults for Switch {
     async fn before(&self, _site: Site) -> Fault {
         self.asked.fetch_add(1, Ordering::SeqCst);
+        while self.silent.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         if self.off.load(Ordering::SeqCst) { Fault::Unavailable } else { Fault::None }
     }
 }

@@ -87,6 +87,7 @@ fn command() -> PlaceOrder {
         issued_coupon_id: None,
         card: Some((CardType::Kb, "1234-5678-9814-1451".parse().unwrap())),
         idempotency: None,
+        placed: None,
     }
 }
 

@@ -92,6 +92,7 @@ impl World {
             issued_coupon_id: Some(self.coupon),
             card: Some((CardType::Kb, "1234-5678-9814-1451".parse().unwrap())),
             idempotency: None,
+            placed: None,
         }
     }
 
