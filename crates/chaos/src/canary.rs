@@ -9,28 +9,48 @@ pub(crate) const CARDS: [&str; 3] = ["4929-8126-3047-5519", "5312-0674-9983-2207
 
 const CHUNK: usize = 1 << 20;
 
-/// Looks for [`CARDS`] with and without dashes.
+/// Looks for texts, byte by byte.
 pub(crate) struct Canary {
     needles: Vec<Vec<u8>>,
+    /// Whether a needle begins with the byte.
+    begins: [bool; 256],
 }
 
 impl Canary {
+    /// For [`CARDS`] with and without dashes.
     pub(crate) fn new() -> Self {
-        let spelt = CARDS.iter().flat_map(|card| [(*card).to_owned(), card.replace('-', "")]);
-        Self { needles: spelt.map(String::into_bytes).collect() }
+        Self::of(CARDS.iter().flat_map(|card| [(*card).to_owned(), card.replace('-', "")]))
     }
 
-    /// How many card numbers the text holds.
+    /// For what a program says when it panics.
+    pub(crate) fn of_panics() -> Self {
+        Self::of(["panicked at".to_owned()])
+    }
+
+    fn of(texts: impl IntoIterator<Item = String>) -> Self {
+        let needles: Vec<Vec<u8>> = texts.into_iter().map(String::into_bytes).collect();
+        let mut begins = [false; 256];
+        for first in needles.iter().filter_map(|needle| needle.first()) {
+            if let Some(begins) = begins.get_mut(usize::from(*first)) {
+                *begins = true;
+            }
+        }
+        Self { needles, begins }
+    }
+
+    /// How often the text holds one of them.
     pub(crate) fn hits(&self, text: &[u8]) -> u64 {
-        let count = |needle: &Vec<u8>| {
-            let Some((first, _)) = needle.split_first() else { return 0 };
-            let starts = text.iter().enumerate().filter(|(_, byte)| *byte == first);
-            starts.filter(|(at, _)| text.get(*at..).is_some_and(|rest| rest.starts_with(needle))).count()
-        };
-        self.needles.iter().map(count).sum::<usize>().try_into().unwrap_or(u64::MAX)
+        let mut hits = 0;
+        for (at, byte) in text.iter().enumerate() {
+            if self.begins.get(usize::from(*byte)) == Some(&true) {
+                let rest = text.get(at..).unwrap_or_default();
+                hits += u64::from(self.needles.iter().any(|needle| rest.starts_with(needle)));
+            }
+        }
+        hits
     }
 
-    /// Bytes read, and card numbers found among them.
+    /// Bytes read, and how often they hold one of them.
     pub(crate) fn search(&self, mut from: impl Read) -> std::io::Result<(u64, u64)> {
         // The end of a chunk is looked at again with the next one, in case a number is cut in two.
         let longest = self.needles.iter().map(Vec::len).max().unwrap_or(1).saturating_sub(1);

@@ -1,7 +1,8 @@
 //! Every few seconds something breaks: a process, a connection, PostgreSQL, the gateway.
 //!
-//! The faults are dealt from a shuffled deck, so that a short run sees each kind once and a long one sees them in ever
-//! other orders. One fault at a time holds a process, the database or the gateway; faults of different ones overlap.
+//! The faults are dealt from a shuffled deck in which one of each kind lies on top, so that a short run sees every kind
+//! and a long one sees them in ever other orders. One fault at a time holds a process, the database or the gateway;
+//! faults of different ones overlap.
 
 use anyhow::Result;
 use rand::rngs::StdRng;
@@ -87,13 +88,13 @@ const TERMINATE_GRACE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Faults {
     world: Arc<World>,
-    database: Arc<Mutex<()>>,
-    gateway: Arc<Mutex<()>>,
+    database: Mutex<()>,
+    gateway: Mutex<()>,
 }
 
 impl Faults {
     pub(crate) fn new(world: Arc<World>) -> Self {
-        Self { world, database: Arc::default(), gateway: Arc::default() }
+        Self { world, database: Mutex::default(), gateway: Mutex::default() }
     }
 
     /// Breaks things until `end`, with pauses from this range in between; returns when all that was broken is whole.
@@ -113,8 +114,7 @@ impl Faults {
                 break;
             }
             let Some(fault) = deck.pop() else {
-                deck = DECK.iter().flat_map(|(fault, times)| std::iter::repeat_n(*fault, *times)).collect();
-                deck.shuffle(&mut rng);
+                deck = shuffled(&mut rng);
                 continue;
             };
             let own = StdRng::seed_from_u64(rng.random());
@@ -208,7 +208,7 @@ impl Faults {
     }
 
     async fn strike_database(&self, fault: Fault, rng: &mut StdRng) -> Result<()> {
-        let Ok(_guard) = Arc::clone(&self.database).try_lock_owned() else { return Ok(()) };
+        let _guard = self.database.lock().await;
         let proxy = &self.world.database_proxy;
         let diary = &self.world.diary;
         let cut = cut(rng);
@@ -271,7 +271,7 @@ impl Faults {
     }
 
     async fn strike_gateway(&self, fault: Fault, rng: &mut StdRng) -> Result<()> {
-        let Ok(_guard) = Arc::clone(&self.gateway).try_lock_owned() else { return Ok(()) };
+        let _guard = self.gateway.lock().await;
         let proxy = &self.world.gateway_proxy;
         let gateway = &self.world.gateway;
         let cut = cut(rng);
@@ -347,6 +347,17 @@ impl Faults {
     }
 }
 
+/// To be dealt from the end.
+fn shuffled(rng: &mut StdRng) -> Vec<Fault> {
+    let mut deck: Vec<Fault> =
+        DECK.iter().flat_map(|(fault, times)| std::iter::repeat_n(*fault, times - 1)).collect();
+    deck.shuffle(rng);
+    let mut top: Vec<Fault> = DECK.iter().map(|(fault, _)| *fault).collect();
+    top.shuffle(rng);
+    deck.extend(top);
+    deck
+}
+
 /// Everything is passed on again, at once, and no fault lies in wait.
 pub(crate) fn heal(proxy: &FaultProxy) {
     proxy.disarm();
@@ -371,4 +382,20 @@ async fn silence(proxy: &FaultProxy, time: Duration, lost: bool, cut: Cut) {
         sleep(Duration::from_millis(100)).await;
     }
     proxy.hold(false);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_kind_is_dealt_before_any_is_dealt_twice() {
+        for seed in 0..50 {
+            let deck = shuffled(&mut StdRng::seed_from_u64(seed));
+            assert_eq!(deck.len(), DECK.iter().map(|(_, times)| times).sum::<usize>());
+            let dealt_first: BTreeSet<Fault> = deck.iter().rev().take(DECK.len()).copied().collect();
+            assert_eq!(dealt_first.len(), DECK.len(), "seed {seed}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -51,11 +52,11 @@ impl Program {
         self
     }
 
-    fn command(&self) -> Result<Command> {
+    fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<Command> {
         let log = OpenOptions::new().create(true).append(true).open(&self.log);
         let log = log.with_context(|| format!("could not write {}", self.log.display()))?;
         let mut command = Command::new(&self.binary);
-        command.args(&self.arguments).envs(self.settings.iter().map(|(name, value)| (name, value)));
+        command.args(arguments).envs(self.settings.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(log.try_clone().context("could not share a file")?).stderr(log);
         command.kill_on_drop(true);
         Ok(command)
@@ -64,7 +65,7 @@ impl Program {
     /// Starts a process unless there is one.
     pub(crate) fn start(&mut self) -> Result<()> {
         if self.child.is_none() {
-            let child = self.command()?.spawn();
+            let child = self.command(&self.arguments)?.spawn();
             self.child = Some(child.with_context(|| format!("could not start {}", self.binary.display()))?);
         }
         Ok(())
@@ -72,12 +73,7 @@ impl Program {
 
     /// Runs to its end, with these arguments instead of its own; the log holds what it said.
     pub(crate) async fn run_to_end(&self, arguments: &[&str]) -> Result<ExitStatus> {
-        let mut command = Command::new(&self.binary);
-        let log = OpenOptions::new().create(true).append(true).open(&self.log);
-        let log = log.with_context(|| format!("could not write {}", self.log.display()))?;
-        command.args(arguments).envs(self.settings.iter().map(|(name, value)| (name, value)));
-        command.stdin(Stdio::null()).stdout(log.try_clone().context("could not share a file")?).stderr(log);
-        command.kill_on_drop(true);
+        let mut command = self.command(arguments)?;
         command.status().await.with_context(|| format!("could not start {}", self.binary.display()))
     }
 

@@ -160,8 +160,7 @@ fn search(world: &World, canary: &Canary, dump: &Path, database_log: &[u8]) -> R
         if found > 0 {
             world.diary.violation(format!("I14: {found} card numbers in {}", file.display()));
         }
-        let text = std::fs::read(&file).with_context(|| format!("could not read {}", file.display()))?;
-        let panics = String::from_utf8_lossy(&text).matches("panicked at").count();
+        let (_, panics) = Canary::of_panics().search_file(&file)?;
         if panics > 0 {
             world.diary.violation(format!("{panics} panics in {}", file.display()));
         }
