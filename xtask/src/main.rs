@@ -56,6 +56,8 @@ enum Command {
     Db(commands::db::Command),
     /// Kill, stop and cut off real processes under load, then check that nothing was lost
     Chaos(commands::chaos::Args),
+    /// Look at every page of the running system's console in chromium, and follow what an operator does there
+    Browser,
     /// Hold the crates' dependencies against the arrows of the architecture
     Arch,
     /// Check the rules that a search for strings can check
@@ -83,6 +85,7 @@ fn main() -> ExitCode {
             Command::Coverage(args) => commands::coverage::run(&args),
             Command::Ci => commands::test::ci(),
             Command::Db(command) => commands::db::run(&command),
+            Command::Browser => commands::browser::run(),
             Command::Arch => commands::arch::run(),
             Command::Tidy => commands::tidy::run(),
             Command::Sim(args) => commands::sim::run(&args),

@@ -5,6 +5,7 @@ pub(crate) mod alerts;
 pub(crate) mod arch;
 pub(crate) mod audit;
 pub(crate) mod bench;
+pub(crate) mod browser;
 pub(crate) mod chaos;
 pub(crate) mod coverage;
 pub(crate) mod db;

@@ -92,7 +92,7 @@ pub(super) fn line(values: &[(f64, Option<f64>)], most: f64, class: &'static str
         let x = share * WIDTH;
         let y = HEIGHT - (value / most.max(f64::MIN_POSITIVE)).clamp(0.0, 1.0) * HEIGHT;
         path += &match previous {
-            None => format!("M{:.1} {y:.1}h2", (x - 2.0).max(0.0)),
+            None => format!("M{:.1} {y:.1}h6", (x - 6.0).max(0.0)),
             Some(_) => format!("L{x:.1} {y:.1}"),
         };
         previous = Some(x);
@@ -133,6 +133,12 @@ pub(super) fn states(runs: &[Run]) -> Vec<Rect> {
             Rect::new(x, HEIGHT - height, width, height, state_class(run.state), title)
         })
         .collect()
+}
+
+/// The place in a circuit's window where it opens: `percent` of what is recorded.
+pub(super) fn limit(percent: u8, recorded: u32, size: u32, title: String) -> Rect {
+    let share = f64::from(recorded.min(size)) / f64::from(size.max(1)) * f64::from(percent) / 100.0;
+    Rect::new((share * WIDTH).min(WIDTH - 3.0), 0.0, 3.0, HEIGHT, "fill-limit", title)
 }
 
 /// A circuit's window: failed calls from the left, the others behind them, empty places at the end.
@@ -191,7 +197,7 @@ mod tests {
     #[test]
     fn lines_break_where_nothing_is_known() {
         let values = [(0.25, Some(1.0)), (0.5, Some(0.5)), (0.75, None), (1.0, Some(9.0))];
-        assert_eq!(line(&values, 1.0, "c").path, "M148.0 0.0h2L300.0 50.0M598.0 0.0h2");
+        assert_eq!(line(&values, 1.0, "c").path, "M144.0 0.0h6L300.0 50.0M594.0 0.0h6");
         assert_eq!(line(&[], 0.0, "c").path, "");
         assert_eq!(level(0.7, 1.4, "c").path, "M0 50.0H600");
     }
@@ -211,6 +217,8 @@ mod tests {
             [("150.0".into(), "a"), ("150.0".into(), "c")]
         );
         assert!(parts(0, &[]).is_empty());
+        assert_eq!(limit(30, 50, 100, String::new()).x, "90.0");
+        assert_eq!(limit(100, 0, 0, String::new()).x, "0.0");
     }
 
     #[test]

@@ -134,7 +134,11 @@ fn window(context: &Context, circuit: &CircuitBody, limits: Option<&CircuitLimit
         format!("{}: {}", t.good, recorded.saturating_sub(failed)),
         format!("{}: {}", t.free, size.saturating_sub(recorded)),
     ];
-    let rects = chart::window(failed, recorded, size, titles);
+    let mut rects = chart::window(failed, recorded, size, titles);
+    if let Some(limits) = limits.filter(|limits| recorded >= limits.minimum) {
+        let title = format!("{} {}%", t.opens_at, limits.failure_percent);
+        rects.push(chart::limit(limits.failure_percent, recorded, size, title));
+    }
     let of = limits.map_or(size, |limits| limits.window);
     let minimum = limits.map_or(0, |limits| limits.minimum);
     let text = match (counts_calls, circuit.failure_rate < 0.0) {

@@ -207,7 +207,7 @@ fn payments(context: &Context, statistics: &PaymentStatistics, worklist: &Workli
         "/payments?status=UNSETTLED&older=5m",
         "/payments?status=UNSETTLED&older=30m",
     ];
-    let classes = ["fill-ok", "fill-ok", "fill-warn", "fill-bad"];
+    let classes = ["fill-accent", "fill-accent", "fill-warn", "fill-bad"];
     let most = worklist.unsettled_by_age.iter().copied().max().unwrap_or(0);
     let rows = names.into_iter().zip(links).zip(classes).zip(worklist.unsettled_by_age);
     let ages = rows.map(|(((name, link), class), count)| AgeRow {

@@ -14,8 +14,10 @@ use askama::Template;
 use bootstrap::settings::Locale;
 use domain::ports::{Cause, RecentEvent, StoreError, UpcomingCheck, Worklist};
 
-/// So many of the next looks are shown.
-const COMING: u32 = 50;
+/// So many of the next looks are held against the clock ...
+const LOOKED_AT: u32 = 200;
+/// ... and so many shown.
+const COMING: usize = 20;
 /// So many of the last changes are shown.
 const LATELY: u32 = 20;
 
@@ -23,6 +25,7 @@ struct ComingRow {
     payment_id: i64,
     status: &'static str,
     class: &'static str,
+    watched: bool,
     amount: String,
     due: String,
     /// A word about it and its class.
@@ -49,6 +52,7 @@ struct ReconcilerPage {
     schedule: String,
     bind: String,
     coming: Vec<ComingRow>,
+    more: bool,
     lately: Vec<ChangeRow>,
 }
 
@@ -59,7 +63,7 @@ pub(super) async fn show(context: Context) -> HttpResponse {
             .ops
             .run(|app| async move {
                 let queries = app.queries();
-                let worklist = queries.worklist(app.policy().min_age, COMING).await?;
+                let worklist = queries.worklist(app.policy().min_age, LOOKED_AT).await?;
                 let recent = queries.recent_events(Cause::Reconciler, LATELY).await?;
                 Ok::<_, StoreError>((worklist, recent))
             })
@@ -80,7 +84,13 @@ pub(super) async fn show(context: Context) -> HttpResponse {
             },
             schedule: context.console.reconciler.schedule.clone(),
             bind: context.console.reconciler.bind.to_string(),
-            coming: worklist.checks.iter().map(|check| coming(check, &worklist, &context)).collect(),
+            coming: worklist
+                .checks
+                .iter()
+                .take(COMING)
+                .map(|check| coming(check, &worklist, &context))
+                .collect(),
+            more: worklist.checks.len() > COMING,
             lately: recent.iter().map(|recent| change(recent, &worklist, &context)).collect(),
         };
         Ok(html(&page, StatusCode::OK))
@@ -103,6 +113,7 @@ fn coming(check: &UpcomingCheck, worklist: &Worklist, context: &Context) -> Comi
         payment_id: check.payment_id.get(),
         status: check.status.as_str(),
         class: status_class(check.status),
+        watched: check.status.is_terminal(),
         amount: won(check.paid_amount, context.locale),
         due: check.due_at.map_or("–".to_owned(), |due| relative(due, worklist.now, context.locale)),
         mark,

@@ -134,6 +134,8 @@ texts! {
     seen: "확인된 내용", "What was seen";
     resolve: "처리 완료로 표시", "Mark as resolved";
     resolution: "조치", "What was done";
+    choose: "선택하세요", "Choose";
+    gateway_amount: "PG 금액", "At the gateway";
     note: "메모", "Note";
     note_hint: "PG와 확인한 내용, 문의 번호 등. 카드 번호는 적지 마세요.", "What the gateway said, a case number. No card numbers.";
     none_open: "미처리 불일치가 없습니다. PG의 모든 청구가 주문과 맞습니다.",
@@ -185,7 +187,9 @@ texts! {
     parked: "보류됨", "parked";
     under_way: "확인 중", "under way";
     overdue: "지연", "overdue";
-    failures: "연속 실패", "failures";
+    failures: "연속 실패", "Failures";
+    on_watch: "감시 목록", "watch list";
+    more_coming: "그 밖에 더 있습니다. 결제 화면에서 찾을 수 있습니다.", "There are more; find them among the payments.";
     reason: "사유", "Reason";
     when: "시각", "When";
     verdict_running: "밀린 확인이 없습니다.", "Nothing is overdue.";
