@@ -2,6 +2,7 @@
 
 use crate::support::{Request, Server, assert_failure, card_order};
 
+/// F21, F22.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_bad_order_is_refused_with_its_reason() {
     let server = Server::start();

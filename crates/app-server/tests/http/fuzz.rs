@@ -79,6 +79,7 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
+/// F22, F55.
 #[test]
 fn no_body_is_our_fault() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
