@@ -229,7 +229,14 @@ fn circuit_alarm(facts: &Facts<'_>, circuit: &CircuitBody) -> Option<Alarm> {
                 format!("서킷 {name} HALF_OPEN: PG가 돌아왔는지 시험 중입니다"),
                 format!("Circuit {name} is HALF_OPEN: probing the gateway"),
             ),
-            cut_off,
+            if pays {
+                (
+                    "카드로 주문하는 구매자 대부분: 시험 호출이 성공할 때까지 바로 거절됩니다.",
+                    "Most who pay by card: refused at once until the probes succeed.",
+                )
+            } else {
+                cut_off
+            },
             press,
         )),
         "DISABLED" | "METRICS_ONLY" => Some(facts.alarm(
