@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::http::Http;
 use crate::times::Times;
 
-/// What every bad phase is made of: enough of the good case remains for payments to get through.
+/// What every bad phase is made of: little enough of each that the circuits are not open all the time.
 const REQUEST_FAULTS: &[&str] = &[
     "hang",
     "reset",
@@ -93,7 +93,7 @@ impl Gateway {
 pub(crate) const PREFIX: &str = "http://127.0.0.1:";
 
 fn manners(times: &Times, rng: &mut StdRng) -> (Value, String) {
-    let mut request = faults(REQUEST_FAULTS, 0.008, 0.06, rng);
+    let mut request = faults(REQUEST_FAULTS, 0.004, 0.03, rng);
     request.insert("error_500".to_owned(), json!(0.2));
     request.insert("created_anyway".to_owned(), json!(share(rng, 0.3)));
     request.insert("decided_at_once".to_owned(), json!(share(rng, 0.1)));
@@ -101,7 +101,7 @@ fn manners(times: &Times, rng: &mut StdRng) -> (Value, String) {
     request.insert("backlog_delay".to_owned(), json!({ "min": "1s", "max": times.backlog }));
     let latency: u32 = *[50, 200, 600].choose(rng).unwrap_or(&200);
     request.insert("latency".to_owned(), json!({ "min": "10ms", "max": format!("{latency}ms") }));
-    let mut lookup = faults(LOOKUP_FAULTS, 0.005, 0.03, rng);
+    let mut lookup = faults(LOOKUP_FAULTS, 0.002, 0.015, rng);
     lookup.insert("visible_after".to_owned(), json!(*["0s", "0s", "500ms"].choose(rng).unwrap_or(&"0s")));
     let workers: u32 = *[6, 30, 100].choose(rng).unwrap_or(&30);
     let manners = json!({

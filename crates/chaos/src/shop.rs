@@ -56,11 +56,11 @@ impl Shop {
         let mut user = FIRST_USER + rng.random_range(0..self.users);
         let mut body = json!({});
         let lines = rng.random_range(1..=3);
-        // Half of all orders are for the same product.
+        // One line in four is for the same product, as in a sale.
         let items: Vec<Value> = (0..lines)
             .filter_map(|_| {
                 let product =
-                    if rng.random_bool(0.4) { self.products.first() } else { self.products.choose(rng) };
+                    if rng.random_bool(0.15) { self.products.first() } else { self.products.choose(rng) };
                 Some(json!({ "productId": product?, "quantity": rng.random_range(1..=2) }))
             })
             .collect();
