@@ -152,6 +152,12 @@ impl Process {
         });
     }
 
+    /// The run is over. A running program and its connections hold each other, so neither would be freed by itself.
+    pub fn end(&self) {
+        let running = lock(&self.inner).running.take();
+        drop(running);
+    }
+
     /// It stands still; the world goes on.
     pub fn freeze(&self, span: Duration) {
         lock(&self.inner).frozen_until = Instant::now() + span;
