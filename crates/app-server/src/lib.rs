@@ -18,6 +18,7 @@ pub mod openapi;
 mod ops;
 mod server;
 mod state;
+mod texts;
 
 pub use auth::AuthError;
 pub use events::OrderChanges;

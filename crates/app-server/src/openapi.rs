@@ -265,14 +265,14 @@ fn user_id() -> Parameter {
     let schema = ObjectBuilder::new()
         .schema_type(Type::Integer)
         .minimum(Some(1))
-        .maximum(Some(9_007_199_254_740_991_i64))
-        .examples([serde_json::json!(1)]);
+        .maximum(Some(9_007_199_254_740_991_i64));
     ParameterBuilder::new()
         .name("X-USER-ID")
         .parameter_in(ParameterIn::Header)
         .required(Required::True)
         .description(Some("The buyer, set by the gateway in front; not needed in the mode `jwt`"))
         .schema(Some(schema.build()))
+        .example(Some(serde_json::json!(1)))
         .build()
 }
 
@@ -321,7 +321,8 @@ fn complete(
 ) {
     for item in document.paths.paths.values_mut() {
         for operation in [&mut item.get, &mut item.post, &mut item.put].into_iter().flatten() {
-            let cases = failures(operation.operation_id.as_deref().unwrap_or_default());
+            let mut cases = failures(operation.operation_id.as_deref().unwrap_or_default());
+            cases.push(Case::HeadersTooLarge);
             operation.security = security(&cases);
             add_failures(operation, &cases);
             name_request(operation);

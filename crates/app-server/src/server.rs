@@ -4,7 +4,7 @@ use crate::auth::{AuthError, Authenticator};
 use crate::events::OrderChanges;
 use crate::http::access_log::AccessLog;
 use crate::http::border::border;
-use crate::http::read::BodyLimits;
+use crate::http::read::{BodyLimits, HeadLimits};
 use crate::http::routes::unknown_path;
 use crate::limits::Limiter;
 use crate::ops::Circuits;
@@ -139,7 +139,8 @@ pub fn start(parts: &Parts, settings: &Settings) -> Result<Running, StartError> 
     let api = web::Data::new(api_state(parts, settings)?);
     let ops = web::Data::new(ops_state(parts, settings));
     let limiter = web::Data::new(api.limiter.clone());
-    let prepared = web::Data::new(Prepared { locale: settings.locale.default });
+    let prepared =
+        web::Data::new(Prepared { locale: settings.locale.default, head: head_limits(&settings.server) });
 
     let public = {
         let prepared = prepared.clone();
@@ -251,6 +252,10 @@ fn cors(origins: &[Origin]) -> Condition<Cors> {
         .block_on_origin_mismatch(false)
         .max_age(3600);
     Condition::new(!origins.is_empty(), cors)
+}
+
+const fn head_limits(settings: &ServerSettings) -> HeadLimits {
+    HeadLimits { max_size: settings.max_head_size, max_headers: settings.max_headers }
 }
 
 /// A body may take as long to come as a head.

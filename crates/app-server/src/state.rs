@@ -3,7 +3,7 @@
 use crate::auth::Authenticator;
 use crate::events::OrderChanges;
 use crate::http::failure::{Case, Failure};
-use crate::http::read::BodyLimits;
+use crate::http::read::{BodyLimits, HeadLimits};
 use crate::ops::Circuits;
 use application::Application;
 use bootstrap::settings::Locale;
@@ -168,4 +168,6 @@ impl OpsState {
 pub(crate) struct Prepared {
     /// The language of those who ask for none.
     pub(crate) locale: Locale,
+    /// What a request's head may be.
+    pub(crate) head: HeadLimits,
 }

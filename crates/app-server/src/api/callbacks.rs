@@ -5,7 +5,7 @@
 
 use crate::http::envelope::{Envelope, ok};
 use crate::http::failure::{Case, Failure};
-use crate::http::read::{BodyLimits, announced_length, parse, read_body};
+use crate::http::read::{BodyLimits, announced_length, digits, parse, read_body};
 use crate::state::ApiState;
 use actix_web::{HttpRequest, HttpResponse, web};
 use application::receive_callback::CallbackReceipt;
@@ -45,8 +45,11 @@ pub(crate) struct CallbackBody {
 /// Takes the payment gateway's callback for the payment that the token names.
 #[utoipa::path(
     post, path = "/api/v1/payments/callback/{token}", operation_id = "receiveCallback", tag = "callbacks",
-    params(("token" = String, Path, description = "Made for each payment; unguessable")),
-    request_body = CallbackBody,
+    params(("token" = String, Path, example = "b3f1c0a94de7d2681f5a7c3e9b0d4f6825ac91e07d3b64f8a2c15e90d7b836af", description = "Made for each payment; unguessable")),
+    request_body(content = CallbackBody, example = json!({
+        "transactionKey": "20250816:TR:9577c5", "orderId": "100001", "cardType": "SAMSUNG",
+        "cardNo": "1234-5678-9814-1451", "amount": 30000, "status": "SUCCESS", "reason": "정상 승인되었습니다.",
+    })),
     responses((status = 200, description = "Written down", body = Envelope<CallbackTaken>)),
 )]
 pub(crate) async fn receive_callback(
@@ -54,17 +57,55 @@ pub(crate) async fn receive_callback(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Failure> {
-    let receive = async {
-        let callback = read(&state, &request, payload).await?;
+    let token = request.match_info().get("token").unwrap_or_default().to_owned();
+    receive(&state, &request, payload, async |callback| {
         let key = GatewayKey::new(callback.transaction_key).map_err(|_| Failure::field("transactionKey"))?;
-        let token = request.match_info().get("token").unwrap_or_default().to_owned();
         state.run(move |app| async move { app.receive_callback(&token, &key).await }).await
-    };
-    taken(&state, receive.await)
+    })
+    .await
 }
 
-/// Has a callback that was taken looked into, and counts it.
-fn taken(state: &ApiState, received: Result<CallbackReceipt, Failure>) -> Result<HttpResponse, Failure> {
+/// Takes a callback without a token: nothing in it is believed, it only makes us ask the payment gateway about that order,
+/// throttled.
+#[utoipa::path(
+    post, path = "/api/v1/payments/callback", operation_id = "receiveUntokenedCallback", tag = "callbacks",
+    request_body(content = CallbackBody, example = json!({
+        "transactionKey": "20250816:TR:9577c5", "orderId": "100001", "cardType": "SAMSUNG",
+        "cardNo": "1234-5678-9814-1451", "amount": 30000, "status": "SUCCESS", "reason": "정상 승인되었습니다.",
+    })),
+    responses((status = 200, description = "The payment gateway will be asked", body = Envelope<CallbackTaken>)),
+)]
+pub(crate) async fn receive_untokened_callback(
+    state: web::Data<ApiState>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Failure> {
+    receive(&state, &request, payload, async |callback| {
+        let order = digits(&callback.order_id).and_then(|id| OrderId::new(id).ok());
+        let order = order.ok_or(Failure::new(Case::OrderNotFound))?;
+        let receipt = state.run(move |app| async move { app.receive_untokened_callback(order).await }).await;
+        receipt.map_err(|failure| match failure.case() {
+            Case::CallbackNotFound => Case::OrderNotFound.into(),
+            _ => failure,
+        })
+    })
+    .await
+}
+
+/// Reads a callback, has it taken and then looked into, and counts what came of it. The body may claim any content type:
+/// gateways differ in that.
+async fn receive(
+    state: &ApiState,
+    request: &HttpRequest,
+    payload: web::Payload,
+    take: impl AsyncFnOnce(Callback) -> Result<CallbackReceipt, Failure>,
+) -> Result<HttpResponse, Failure> {
+    let limits = BodyLimits { max_size: MAX_SIZE, ..state.body_limits };
+    let received = async {
+        let body = read_body(payload.into_inner(), announced_length(request.headers()), limits).await?;
+        take(parse(&body)?).await
+    }
+    .await;
     let result = match &received {
         Ok(_) => "taken",
         Err(failure) if failure.status().is_server_error() => "unavailable",
@@ -74,37 +115,6 @@ fn taken(state: &ApiState, received: Result<CallbackReceipt, Failure>) -> Result
     metrics::counter!("callback_received_total", "result" => result).increment(1);
     examine(state, received?.payment_id);
     ok(CallbackTaken {})
-}
-
-/// Takes a callback without a token: nothing in it is believed, it only makes us ask the payment gateway about that order,
-/// throttled.
-#[utoipa::path(
-    post, path = "/api/v1/payments/callback", operation_id = "receiveUntokenedCallback", tag = "callbacks",
-    request_body = CallbackBody,
-    responses((status = 200, description = "The payment gateway will be asked", body = Envelope<CallbackTaken>)),
-)]
-pub(crate) async fn receive_untokened_callback(
-    state: web::Data<ApiState>,
-    request: HttpRequest,
-    payload: web::Payload,
-) -> Result<HttpResponse, Failure> {
-    let receive = async {
-        let callback = read(&state, &request, payload).await?;
-        let order = crate::http::read::digits(&callback.order_id).and_then(|id| OrderId::new(id).ok());
-        let order = order.ok_or(Failure::new(Case::OrderNotFound))?;
-        let receipt = state.run(move |app| async move { app.receive_untokened_callback(order).await }).await;
-        receipt.map_err(|failure| match failure.case() {
-            Case::CallbackNotFound => Case::OrderNotFound.into(),
-            _ => failure,
-        })
-    };
-    taken(&state, receive.await)
-}
-
-/// The body, whatever content type it claims: gateways differ in that.
-async fn read(state: &ApiState, request: &HttpRequest, payload: web::Payload) -> Result<Callback, Failure> {
-    let limits = BodyLimits { max_size: MAX_SIZE, ..state.body_limits };
-    parse(&read_body(payload.into_inner(), announced_length(request.headers()), limits).await?)
 }
 
 /// Asks the gateway in a task of its own, and tells those who wait for the order.

@@ -5,10 +5,10 @@ use crate::auth::Buyer;
 use crate::http::envelope::{Envelope, answer, ok};
 use crate::http::failure::{Case, Failure};
 use crate::http::failure_from::managed;
-use crate::http::read::{Json, Query, page, path_id};
+use crate::http::read::{Id, Json, PageParams, Query, page};
 use crate::state::ApiState;
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpResponse, web};
 use domain::ports::IssuedCouponView;
 use domain::{CouponId, Money, ProductId};
 use serde::Deserialize;
@@ -17,17 +17,10 @@ use utoipa::ToSchema;
 /// Lists products with their stock.
 #[utoipa::path(
     get, path = "/api/v1/products", operation_id = "listProducts", tag = "products",
-    params(
-        ("cursor" = Option<String>, Query, pattern = "^[1-9][0-9]{0,14}$", description = "`nextCursor` of the page before"),
-        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "20 when absent"),
-    ),
+    params(PageParams),
     responses((status = 200, description = "A page of products", body = Envelope<ProductPage>)),
 )]
-pub(crate) async fn list_products(
-    state: web::Data<ApiState>,
-    request: HttpRequest,
-) -> Result<HttpResponse, Failure> {
-    let query = Query::of(&request)?;
+pub(crate) async fn list_products(state: web::Data<ApiState>, query: Query) -> Result<HttpResponse, Failure> {
     let (after, limit) = (query.cursor(ProductId::new)?, query.limit()?);
     let rows = state.run(move |app| async move { app.queries().products(after, limit + 1).await }).await?;
     let (rows, next_cursor) = page(rows, limit, |product| product.id.get());
@@ -37,14 +30,13 @@ pub(crate) async fn list_products(
 /// Shows a product with its stock.
 #[utoipa::path(
     get, path = "/api/v1/products/{productId}", operation_id = "getProduct", tag = "products",
-    params(("productId" = i64, Path, minimum = 1, maximum = 9007199254740991_i64)),
+    params(("productId" = i64, Path, minimum = 1, maximum = 9007199254740991_i64, example = 1)),
     responses((status = 200, description = "The product", body = Envelope<ProductBody>)),
 )]
 pub(crate) async fn get_product(
     state: web::Data<ApiState>,
-    request: HttpRequest,
+    Id(id): Id<ProductId>,
 ) -> Result<HttpResponse, Failure> {
-    let id = path_id(&request, "productId", ProductId::new)?;
     let product = state.run(move |app| async move { app.queries().product(id).await }).await?;
     ok(ProductBody::from(&product.ok_or(Failure::new(Case::ProductNotFound))?))
 }
@@ -70,7 +62,7 @@ pub(crate) struct ChargeBody {
 /// Charges the buyer's own points; only where the setting `points.self_charge` allows it: points are money.
 #[utoipa::path(
     post, path = "/api/v1/points/charge", operation_id = "chargePoints", tag = "points",
-    request_body = ChargeBody,
+    request_body(content = ChargeBody, example = json!({ "amount": 50000 })),
     responses((status = 200, description = "The balance after it", body = Envelope<PointsBody>)),
 )]
 pub(crate) async fn charge_points(
@@ -94,15 +86,14 @@ pub(crate) async fn charge_points(
 /// Issues a coupon to the buyer, once.
 #[utoipa::path(
     post, path = "/api/v1/issued-coupons/{couponId}", operation_id = "issueCoupon", tag = "coupons",
-    params(("couponId" = i64, Path, minimum = 1, maximum = 9007199254740991_i64)),
+    params(("couponId" = i64, Path, minimum = 1, maximum = 9007199254740991_i64, example = 1)),
     responses((status = 201, description = "The buyer's coupon", body = Envelope<IssuedCouponBody>)),
 )]
 pub(crate) async fn issue_coupon(
     state: web::Data<ApiState>,
-    request: HttpRequest,
     buyer: Buyer,
+    Id(id): Id<CouponId>,
 ) -> Result<HttpResponse, Failure> {
-    let id = path_id(&request, "couponId", CouponId::new)?;
     let (issued, coupon) = state
         .run(move |app| async move {
             let issued = app.issue_coupon(id, buyer.0).await;

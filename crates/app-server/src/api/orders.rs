@@ -5,7 +5,7 @@ use crate::auth::Buyer;
 use crate::events;
 use crate::http::envelope::{Envelope, ok};
 use crate::http::failure::{Case, Failure};
-use crate::http::read::{Query, duration, page, path_id};
+use crate::http::read::{Id, PageParams, Query, duration, page};
 use crate::state::ApiState;
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -22,7 +22,7 @@ const MAX_WAIT: Duration = Duration::from_secs(30);
 #[utoipa::path(
     get, path = "/api/v1/orders/{orderId}", operation_id = "getOrder", tag = "orders",
     params(
-        ("orderId" = i64, Path, minimum = 1, maximum = 9007199254740991_i64),
+        ("orderId" = i64, Path, minimum = 1, maximum = 9007199254740991_i64, example = 100001),
         ("wait" = Option<String>, Query, pattern = "^([1-9]|[12][0-9]|30)s$|^[1-9][0-9]{0,3}ms$", example = "10s",
          description = "Wait for the payment's end, at most `30s`"),
     ),
@@ -30,11 +30,11 @@ const MAX_WAIT: Duration = Duration::from_secs(30);
 )]
 pub(crate) async fn get_order(
     state: web::Data<ApiState>,
-    request: HttpRequest,
     buyer: Buyer,
+    Id(id): Id<OrderId>,
+    query: Query,
 ) -> Result<HttpResponse, Failure> {
-    let id = path_id(&request, "orderId", OrderId::new)?;
-    let wait = Query::of(&request)?.parsed("wait", |text| duration(text, MAX_WAIT))?;
+    let wait = query.parsed("wait", |text| duration(text, MAX_WAIT))?;
     let until = Instant::now() + wait.unwrap_or_default();
     let mut watch = state.changes.watch(id);
     let mut order = find(&state, buyer.0, id).await?;
@@ -73,18 +73,16 @@ pub(crate) fn is_final(order: &OrderView) -> bool {
 #[utoipa::path(
     get, path = "/api/v1/orders", operation_id = "listOrders", tag = "orders",
     params(
-        ("status" = Option<super::views::OrderStatus>, Query),
-        ("cursor" = Option<String>, Query, pattern = "^[1-9][0-9]{0,14}$", description = "`nextCursor` of the page before"),
-        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "20 when absent"),
+        ("status" = Option<super::views::OrderStatus>, Query, example = "PAID"),
+        PageParams,
     ),
     responses((status = 200, description = "A page of orders", body = Envelope<OrderPage>)),
 )]
 pub(crate) async fn list_orders(
     state: web::Data<ApiState>,
-    request: HttpRequest,
     buyer: Buyer,
+    query: Query,
 ) -> Result<HttpResponse, Failure> {
-    let query = Query::of(&request)?;
     let status = query.parsed("status", OrderStatus::parse)?;
     let after = query.cursor(OrderId::new)?.map(OrderCursor);
     let limit = query.limit()?;
@@ -103,8 +101,8 @@ pub(crate) async fn list_orders(
 #[utoipa::path(
     get, path = "/api/v1/orders/{orderId}/events", operation_id = "streamOrderEvents", tag = "orders",
     params(
-        ("orderId" = i64, Path, minimum = 1, maximum = 9007199254740991_i64),
-        ("Last-Event-ID" = Option<String>, Header, pattern = "^[0-9]{1,19}$", description = "The last event that was seen"),
+        ("orderId" = i64, Path, minimum = 1, maximum = 9007199254740991_i64, example = 100001),
+        ("Last-Event-ID" = Option<String>, Header, pattern = "^[0-9]{1,19}$", example = "1", description = "The last event that was seen"),
     ),
     responses((status = 200, description = "The stream", body = String, content_type = "text/event-stream")),
 )]
@@ -112,8 +110,8 @@ pub(crate) async fn stream_order_events(
     state: web::Data<ApiState>,
     request: HttpRequest,
     buyer: Buyer,
+    Id(id): Id<OrderId>,
 ) -> Result<HttpResponse, Failure> {
-    let id = path_id(&request, "orderId", OrderId::new)?;
     let seen = last_event_id(request.headers())?;
     let order = find(&state, buyer.0, id).await?;
     let payment_id = order.payment.payment.value.id();

@@ -4,44 +4,46 @@ use super::views::PaymentDetailBody;
 use crate::auth::Buyer;
 use crate::http::envelope::{Envelope, ok};
 use crate::http::failure::{Case, Failure};
-use crate::http::read::path_id;
+use crate::http::read::Id;
 use crate::state::ApiState;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpResponse, web};
 use application::Application;
 use application::examine::Examined;
-use domain::PaymentId;
 use domain::ports::{Cause, PaymentView};
+use domain::{PaymentId, UserId};
 
 /// Shows a payment with its history.
 #[utoipa::path(
     get, path = "/api/v1/payments/{paymentId}", operation_id = "getPayment", tag = "payments",
-    params(("paymentId" = i64, Path, minimum = 1, maximum = 9007199254740991_i64)),
+    params(("paymentId" = i64, Path, minimum = 1, maximum = 9007199254740991_i64, example = 1)),
     responses((status = 200, description = "The payment", body = Envelope<PaymentDetailBody>)),
 )]
 pub(crate) async fn get_payment(
     state: web::Data<ApiState>,
-    request: HttpRequest,
     buyer: Buyer,
+    Id(id): Id<PaymentId>,
 ) -> Result<HttpResponse, Failure> {
-    let id = path_id(&request, "paymentId", PaymentId::new)?;
-    let found = state.run(move |app| async move { app.queries().payment(Some(buyer.0), id).await }).await?;
-    ok(PaymentDetailBody::from(&found.ok_or(Failure::new(Case::PaymentNotFound))?))
+    ok(PaymentDetailBody::from(&find(&state, buyer.0, id).await?))
+}
+
+/// A payment of this buyer.
+async fn find(state: &ApiState, user: UserId, id: PaymentId) -> Result<PaymentView, Failure> {
+    let found = state.run(move |app| async move { app.queries().payment(Some(user), id).await }).await?;
+    found.ok_or(Case::PaymentNotFound.into())
 }
 
 /// Asks the payment gateway about a payment now, and settles it. A payment that has ended is shown as it is.
 #[utoipa::path(
     post, path = "/api/v1/payments/{paymentId}/sync", operation_id = "syncPayment", tag = "payments",
-    params(("paymentId" = i64, Path, minimum = 1, maximum = 9007199254740991_i64)),
+    params(("paymentId" = i64, Path, minimum = 1, maximum = 9007199254740991_i64, example = 1)),
     responses((status = 200, description = "The payment after it", body = Envelope<PaymentDetailBody>)),
 )]
 pub(crate) async fn sync_payment(
     state: web::Data<ApiState>,
-    request: HttpRequest,
     buyer: Buyer,
+    Id(id): Id<PaymentId>,
 ) -> Result<HttpResponse, Failure> {
-    let id = path_id(&request, "paymentId", PaymentId::new)?;
-    let found = state.run(move |app| async move { app.queries().payment(Some(buyer.0), id).await }).await?;
-    let order = found.ok_or(Failure::new(Case::PaymentNotFound))?.record.payment.value.order_id();
+    let order = find(&state, buyer.0, id).await?.record.payment.value.order_id();
     let payment = state.run(move |app| sync(app, id)).await;
     state.changes.tell(order);
     ok(PaymentDetailBody::from(&payment?))

@@ -10,6 +10,7 @@ use crate::http::envelope::{Envelope, Meta, ResultKind, insert_retry_after, rend
 use crate::http::failure::{Case, Failure};
 use crate::http::read::{Json, Object, single_header};
 use crate::state::ApiState;
+use crate::texts::Texts;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -147,9 +148,12 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
     post, path = "/api/v1/orders", operation_id = "placeOrder", tag = "orders",
     params(
         ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255,
+         example = "0193b2c4-7d1e-7c4f-9a52-3f60d1b8e7a4",
          description = "Names this order among the buyer's; send the same again when repeating the request"),
     ),
-    request_body = PlaceOrderBody,
+    request_body(content = PlaceOrderBody, example = json!({
+        "items": [{ "productId": 1, "quantity": 2 }], "usePoint": 0, "cardType": "SAMSUNG", "cardNo": "1234-5678-9814-1451",
+    })),
     responses(
         (status = 201, description = "PAID at once: nothing was left for the card", body = Envelope<OrderBody>,
          headers(("Location" = String, description = "The order"))),
@@ -262,7 +266,7 @@ fn told(outcome: &PlaceOrderOutcome, locale: Locale) -> StoredAnswer {
         PlaceOrderOutcome::Paid(order) => return success(StatusCode::CREATED, order, None),
         PlaceOrderOutcome::InProgress(order) => return success(StatusCode::ACCEPTED, order, None),
         PlaceOrderOutcome::Confirming(order) => {
-            return success(StatusCode::ACCEPTED, order, Some(in_progress(locale)));
+            return success(StatusCode::ACCEPTED, order, Some(Texts::of(locale).say("PAYMENT_UNCERTAIN")));
         }
         PlaceOrderOutcome::Replayed(answer) => return answer.clone(),
         PlaceOrderOutcome::Refused { order, message } => {
@@ -275,14 +279,7 @@ fn told(outcome: &PlaceOrderOutcome, locale: Locale) -> StoredAnswer {
     stored(failure.status(), &envelope)
 }
 
-/// `PAYMENT_IN_PROGRESS`: a success that is not certain yet.
-const fn in_progress(locale: Locale) -> &'static str {
-    match locale {
-        Locale::Ko => "결제를 확인하고 있습니다. 잠시 후 주문을 조회해주세요.",
-        Locale::En => "The payment is being confirmed. Please look at the order in a moment.",
-    }
-}
-
+/// `uncertain`: the message of a success that is not certain yet (`PAYMENT_IN_PROGRESS`).
 fn success(status: StatusCode, order: &OrderView, uncertain: Option<&str>) -> StoredAnswer {
     let meta = Meta {
         result: ResultKind::Success,

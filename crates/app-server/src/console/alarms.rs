@@ -1,10 +1,10 @@
 //! What is wrong, whom it touches, and what to press: the overview's first lines, worst first.
 
-use super::format::{grouped, length};
+use super::format::length;
 use super::history::Orders;
 use crate::ops::CircuitBody;
+use crate::texts::Texts;
 use application::Policy;
-use bootstrap::settings::Locale;
 use domain::ports::{PaymentStatistics, UpcomingCheck, Worklist};
 use std::time::Duration;
 
@@ -53,39 +53,18 @@ pub(super) struct Facts<'a> {
     /// Of the last five minutes.
     pub(super) orders: Orders,
     pub(super) policy: &'a Policy,
-    pub(super) locale: Locale,
+    pub(super) t: Texts,
 }
 
-impl Facts<'_> {
-    const fn say<'t>(&self, ko: &'t str, en: &'t str) -> &'t str {
-        match self.locale {
-            Locale::Ko => ko,
-            Locale::En => en,
-        }
-    }
-
-    fn alarm(
-        &self,
+impl Alarm {
+    fn new(
         severity: Severity,
-        title: (String, String),
-        touches: (&str, &str),
-        press: Option<(&'static str, &'static str, &str)>,
-    ) -> Alarm {
-        Alarm {
-            severity,
-            title: match self.locale {
-                Locale::Ko => title.0,
-                Locale::En => title.1,
-            },
-            touches: self.say(touches.0, touches.1).to_owned(),
-            press: press.map(|(ko, en, link)| {
-                let words = match self.locale {
-                    Locale::Ko => ko,
-                    Locale::En => en,
-                };
-                (words, link.to_owned())
-            }),
-        }
+        title: impl Into<String>,
+        touches: impl Into<String>,
+        press: Option<(&'static str, &str)>,
+    ) -> Self {
+        let press = press.map(|(words, link)| (words, link.to_owned()));
+        Self { severity, title: title.into(), touches: touches.into(), press }
     }
 }
 
@@ -114,170 +93,99 @@ pub(super) fn alarms(facts: &Facts<'_>) -> Vec<Alarm> {
 }
 
 fn database_away(facts: &Facts<'_>) -> Alarm {
-    facts.alarm(
-        Severity::Critical,
-        ("데이터베이스에 연결할 수 없습니다".to_owned(), "The database is out of reach".to_owned()),
-        (
-            "모든 구매자: 주문이 503으로 거절되고, 아무것도 청구되지 않습니다. PostgreSQL과 연결 수를 확인하세요.",
-            "All buyers: orders are refused with 503, nobody is charged. Check PostgreSQL and its connections.",
-        ),
-        None,
-    )
+    let t = facts.t;
+    Alarm::new(Severity::Critical, t.say("alarm-database"), t.say("alarm-database-touches"), None)
 }
 
 fn stuck(facts: &Facts<'_>, statistics: &PaymentStatistics) -> Option<Alarm> {
-    let oldest = statistics.oldest_unsettled?;
+    let (t, oldest) = (facts.t, statistics.oldest_unsettled?);
     if oldest <= facts.policy.force_fail_after + OVERDUE {
         return None;
     }
-    let age = length(oldest, facts.locale);
-    Some(facts.alarm(
+    Some(Alarm::new(
         Severity::Critical,
-        (
-            format!("{age}째 확정되지 않은 결제가 있습니다"),
-            format!("A payment has not been settled for {age}"),
-        ),
-        (
-            "구매자가 결과를 기다립니다. 리컨실러나 PG 조회가 막혀 있을 수 있습니다.",
-            "Its buyer is waiting. The reconciler or the look-ups may be blocked.",
-        ),
-        Some(("오래된 결제 보기", "Show old payments", "/payments?status=UNSETTLED&older=5m")),
+        t.fill("alarm-stuck", [("age", length(oldest, t).into())]),
+        t.say("alarm-stuck-touches"),
+        Some((t.say("alarm-stuck-press"), "/payments?status=UNSETTLED&older=5m")),
     ))
 }
 
 fn overdue(facts: &Facts<'_>, worklist: &Worklist) -> Option<Alarm> {
+    let t = facts.t;
     let late = worklist.checks.iter().filter(|check| is_overdue(check, worklist)).count();
     (late > 0).then(|| {
-        facts.alarm(
+        Alarm::new(
             Severity::Critical,
-            (
-                format!("확인이 2분 넘게 밀린 결제 {late}건: 리컨실러가 돌지 않는 것 같습니다"),
-                format!("{late} payments are over 2 min late for a look: the reconciler seems not to run"),
-            ),
-            (
-                "결과를 기다리는 구매자가 계속 늘어납니다. 리컨실러 프로세스를 확인하세요.",
-                "More and more buyers wait for their outcome. Check the reconciler's process.",
-            ),
-            Some(("리컨실러 보기", "Show the reconciler", "/reconciler")),
+            t.fill("alarm-overdue", [("count", late.into())]),
+            t.say("alarm-overdue-touches"),
+            Some((t.say("show-reconciler"), "/reconciler")),
         )
     })
 }
 
 fn parked(facts: &Facts<'_>, worklist: &Worklist) -> Option<Alarm> {
+    let t = facts.t;
     let parked: Vec<_> = worklist.checks.iter().filter(|check| check.parked).collect();
     let first = parked.first()?;
-    let count = parked.len();
-    Some(facts.alarm(
+    Some(Alarm::new(
         Severity::Warning,
-        (format!("보류된 결제 {count}건"), format!("{count} payments are parked")),
-        (
-            "확인이 거듭 실패하여 직접 확인을 누르기 전까지 아무도 보지 않습니다.",
-            "Examining them failed again and again; nobody looks at them until a sync by hand.",
-        ),
-        Some(("결제 보기", "Show the payment", &format!("/payments/{}", first.payment_id))),
+        t.fill("alarm-parked", [("count", parked.len().into())]),
+        t.say("alarm-parked-touches"),
+        Some((t.say("alarm-parked-press"), &format!("/payments/{}", first.payment_id))),
     ))
 }
 
 fn discrepancies(facts: &Facts<'_>, statistics: &PaymentStatistics) -> Option<Alarm> {
+    let t = facts.t;
     let open: u64 = statistics.open_discrepancies.iter().map(|(_, count)| count).sum();
     let charges = statistics.open_discrepancies.iter().filter(|(kind, _)| kind.is_charge());
     let charges: u64 = charges.map(|(_, count)| count).sum();
-    if open == 0 {
-        return None;
-    }
-    let touches = (
-        format!("그중 {}건은 구매자의 카드가 주문과 다르게 청구된 것입니다.", grouped(charges)),
-        format!("In {} of them a card was charged other than by its order.", grouped(charges)),
-    );
-    Some(facts.alarm(
-        Severity::Warning,
-        (format!("미처리 불일치 {}건", grouped(open)), format!("{} open discrepancies", grouped(open))),
-        (&touches.0, &touches.1),
-        Some(("처리하기", "Settle them", "/discrepancies")),
-    ))
+    (open > 0).then(|| {
+        Alarm::new(
+            Severity::Warning,
+            t.fill("alarm-discrepancies", [("count", open.into())]),
+            t.fill("alarm-discrepancies-touches", [("count", charges.into())]),
+            Some((t.say("alarm-discrepancies-press"), "/discrepancies")),
+        )
+    })
 }
 
 fn circuit_alarm(facts: &Facts<'_>, circuit: &CircuitBody) -> Option<Alarm> {
+    let t = facts.t;
     let pays = circuit.name == "pg-payment";
-    let name = &circuit.name;
-    let press = Some(("서킷 보기", "Show the circuits", "/circuits"));
-    let cut_off = if pays {
-        (
-            "카드로 주문하는 모든 구매자: 주문이 바로 거절되고 취소됩니다. 아무도 청구되지 않습니다.",
-            "Everyone who pays by card: orders are refused at once and cancelled. Nobody is charged.",
-        )
-    } else {
-        (
-            "결과를 기다리는 구매자: PG에 물을 수 없어 결제가 확정되지 않습니다.",
-            "Buyers who wait for their outcome: the gateway can't be asked, so nothing is settled.",
-        )
+    let (name, state) = (circuit.name.as_str(), circuit.state.as_str());
+    let named = [("name", name.into()), ("state", state.into())];
+    let (severity, title, touches) = match (state, pays) {
+        ("OPEN" | "FORCED_OPEN", true) => {
+            (Severity::Critical, t.fill("alarm-cut-off", named), t.say("alarm-cut-off-payments"))
+        }
+        ("OPEN" | "FORCED_OPEN", false) => {
+            (Severity::Critical, t.fill("alarm-cut-off", named), t.say("alarm-cut-off-look-ups"))
+        }
+        ("HALF_OPEN", true) => {
+            (Severity::Warning, t.fill("alarm-probing", named), t.say("alarm-probing-payments"))
+        }
+        ("HALF_OPEN", false) => {
+            (Severity::Warning, t.fill("alarm-probing", named), t.say("alarm-cut-off-look-ups"))
+        }
+        ("DISABLED" | "METRICS_ONLY", _) => {
+            (Severity::Warning, t.fill("alarm-unprotected", named), t.say("alarm-unprotected-touches"))
+        }
+        _ => return None,
     };
-    let state = circuit.state.as_str();
-    match state {
-        "OPEN" | "FORCED_OPEN" => Some(facts.alarm(
-            Severity::Critical,
-            (
-                format!("서킷 {name} {state}: PG를 부르지 않습니다"),
-                format!("Circuit {name} is {state}: the gateway is not called"),
-            ),
-            cut_off,
-            press,
-        )),
-        "HALF_OPEN" => Some(facts.alarm(
-            Severity::Warning,
-            (
-                format!("서킷 {name} HALF_OPEN: PG가 돌아왔는지 시험 중입니다"),
-                format!("Circuit {name} is HALF_OPEN: probing the gateway"),
-            ),
-            if pays {
-                (
-                    "카드로 주문하는 구매자 대부분: 시험 호출이 성공할 때까지 바로 거절됩니다.",
-                    "Most who pay by card: refused at once until the probes succeed.",
-                )
-            } else {
-                cut_off
-            },
-            press,
-        )),
-        "DISABLED" | "METRICS_ONLY" => Some(facts.alarm(
-            Severity::Warning,
-            (
-                format!("서킷 {name} {state}: 보호가 꺼져 있습니다"),
-                format!("Circuit {name} is {state}: its protection is off"),
-            ),
-            (
-                "PG가 느려지면 모든 구매자의 주문이 함께 느려집니다.",
-                "When the gateway gets slow, every buyer's order gets slow with it.",
-            ),
-            press,
-        )),
-        _ => None,
-    }
+    Some(Alarm::new(severity, title, touches, Some((t.say("show-circuits"), "/circuits"))))
 }
 
 fn troubled(facts: &Facts<'_>) -> Option<Alarm> {
+    let t = facts.t;
     let Orders { troubled, .. } = facts.orders;
     let total = facts.orders.total();
     (total >= ENOUGH_ORDERS && troubled * 100 >= total * TROUBLED_PERCENT).then(|| {
-        facts.alarm(
+        Alarm::new(
             Severity::Critical,
-            (
-                format!(
-                    "최근 5분 동안 주문 {}건 중 {}건이 장애로 거절되었습니다",
-                    grouped(total),
-                    grouped(troubled)
-                ),
-                format!(
-                    "{} of {} orders of the last 5 min were refused for trouble of ours or the gateway's",
-                    grouped(troubled),
-                    grouped(total)
-                ),
-            ),
-            (
-                "거절된 구매자는 청구되지 않았고, 다시 주문할 수 있습니다.",
-                "Those buyers were not charged and can order again.",
-            ),
-            Some(("서킷 보기", "Show the circuits", "/circuits")),
+            t.fill("alarm-troubled", [("total", total.into()), ("troubled", troubled.into())]),
+            t.say("alarm-troubled-touches"),
+            Some((t.say("show-circuits"), "/circuits")),
         )
     })
 }
@@ -285,6 +193,7 @@ fn troubled(facts: &Facts<'_>) -> Option<Alarm> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bootstrap::settings::Locale;
     use domain::settlement::DiscrepancyKind;
     use domain::{MerchantId, Money, OrderId, PaymentId, PaymentStatus};
     use time::macros::datetime;
@@ -327,7 +236,7 @@ mod tests {
         orders: Orders,
     ) -> Vec<String> {
         let policy = Policy::new(MerchantId::new("m").unwrap(), "http://localhost:8080");
-        let facts = Facts { database, circuits, orders, policy: &policy, locale: Locale::En };
+        let facts = Facts { database, circuits, orders, policy: &policy, t: Texts::of(Locale::En) };
         let found = alarms(&facts);
         assert!(found.is_sorted_by_key(|alarm| alarm.severity));
         found.into_iter().map(|alarm| alarm.title).collect()
@@ -362,8 +271,8 @@ mod tests {
         let said = titles(Some((&statistics, &list)), &circuits, orders).join("\n");
         for part in [
             "has not been settled for 10m",
-            "1 payments are over 2 min late",
-            "1 payments are parked",
+            "1 payment is over 2 min late",
+            "1 payment is parked",
             "3 open discrepancies",
             "pg-payment is OPEN",
             "pg-query is DISABLED",

@@ -6,9 +6,10 @@ use super::format::length;
 use super::forms::{Form, redirect};
 use super::history::History;
 use super::page::{Context, Frame, Nav, answer, html};
-use super::text::{Notice, Texts, circuit_text};
+use super::text::{Notice, circuit_text};
 use crate::http::failure::{Case, Failure};
 use crate::ops::{CircuitBody, CircuitCommand};
+use crate::texts::Texts;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use askama::Template;
@@ -47,7 +48,7 @@ pub(super) struct Command {
 #[template(path = "console/circuits.html")]
 struct CircuitsPage {
     frame: Frame,
-    t: &'static Texts,
+    t: Texts,
     circuits: Vec<CircuitPanel>,
 }
 
@@ -73,8 +74,8 @@ fn panel(context: &Context, circuit: &CircuitBody, history: &History) -> Circuit
     let chart = |label: String, rects: Vec<Rect>, lines, empty| Chart {
         label,
         top: "100%".to_owned(),
-        left: t.hour_ago.to_owned(),
-        right: t.now.to_owned(),
+        left: t.say("hour-ago").to_owned(),
+        right: t.say("now").to_owned(),
         rects,
         lines,
         empty,
@@ -86,7 +87,7 @@ fn panel(context: &Context, circuit: &CircuitBody, history: &History) -> Circuit
         name: circuit.name.clone(),
         state: circuit.state.clone(),
         class,
-        meaning: circuit_text(&circuit.state, context.locale),
+        meaning: circuit_text(&circuit.state, context.texts()),
         failure_rate: rate(circuit.failure_rate),
         slow_rate: rate(circuit.slow_call_rate),
         failure_limit: limit(limits.map(|limits| limits.failure_percent)),
@@ -94,17 +95,17 @@ fn panel(context: &Context, circuit: &CircuitBody, history: &History) -> Circuit
         not_permitted: circuit.not_permitted_calls,
         retry_after: circuit
             .retry_after
-            .map(|wait| length(std::time::Duration::from_secs(wait), context.locale)),
+            .map(|wait| length(std::time::Duration::from_secs(wait), context.texts())),
         window,
         window_text,
         states: chart(
-            format!("{}: {}", t.last_hour, seen.join(", ")),
+            format!("{}: {}", t.say("last-hour"), seen.join(", ")),
             chart::states(&runs),
             Vec::new(),
             runs.is_empty(),
         ),
         rates: chart(
-            t.failure_rate_hour.to_owned(),
+            t.say("failure-rate-hour").to_owned(),
             Vec::new(),
             vec![chart::level(threshold, 100.0, "line-limit"), chart::line(&rates, 100.0, "line-first")],
             rates.iter().all(|(_, rate)| rate.is_none()),
@@ -130,48 +131,36 @@ fn window(context: &Context, circuit: &CircuitBody, limits: Option<&CircuitLimit
         Some(_) | None => recorded.max(1),
     };
     let titles = [
-        format!("{}: {failed}", t.failed),
-        format!("{}: {}", t.good, recorded.saturating_sub(failed)),
-        format!("{}: {}", t.free, size.saturating_sub(recorded)),
+        format!("{}: {failed}", t.say("failed")),
+        format!("{}: {}", t.say("good"), recorded.saturating_sub(failed)),
+        format!("{}: {}", t.say("free"), size.saturating_sub(recorded)),
     ];
     let mut rects = chart::window(failed, recorded, size, titles);
     if let Some(limits) = limits.filter(|limits| recorded >= limits.minimum) {
-        let title = format!("{} {}%", t.opens_at, limits.failure_percent);
+        let title = format!("{} {}%", t.say("opens-at"), limits.failure_percent);
         rects.push(chart::limit(limits.failure_percent, recorded, size, title));
     }
     let of = limits.map_or(size, |limits| limits.window);
     let minimum = limits.map_or(0, |limits| limits.minimum);
+    let size = ("size", of.into());
+    let recorded = ("recorded", recorded.into());
     let text = match (counts_calls, circuit.failure_rate < 0.0) {
-        (true, true) => match context.locale {
-            bootstrap::settings::Locale::Ko => {
-                format!("{of}건 중 {recorded}건 기록됨. {minimum}건부터 비율을 셉니다.")
-            }
-            bootstrap::settings::Locale::En => {
-                format!("{recorded} of {of} calls recorded. Rates are known from {minimum} on.")
-            }
-        },
-        (true, false) => match context.locale {
-            bootstrap::settings::Locale::Ko => format!("{of}건 중 {recorded}건 기록됨, 실패 {failed}건."),
-            bootstrap::settings::Locale::En => format!("{recorded} of {of} calls recorded, {failed} failed."),
-        },
-        (false, _) => match context.locale {
-            bootstrap::settings::Locale::Ko => format!("최근 {of}초 동안 {recorded}건, 실패 {failed}건."),
-            bootstrap::settings::Locale::En => {
-                format!("{recorded} calls in the last {of} s, {failed} failed.")
-            }
-        },
+        (true, true) => t.fill("window-too-few", [size, recorded, ("minimum", minimum.into())]),
+        (true, false) => t.fill("window-calls", [size, recorded, ("failed", failed.into())]),
+        (false, _) => t.fill("window-seconds", [size, recorded, ("failed", failed.into())]),
     };
     (rects, text)
 }
 
 fn commands(context: &Context, circuit: &CircuitBody) -> Vec<Command> {
     let t = context.texts();
-    let force_help = if circuit.name == "pg-payment" { t.force_open_help } else { t.force_open_query_help };
+    let force_help =
+        if circuit.name == "pg-payment" { t.say("force-open-help") } else { t.say("force-open-query-help") };
     let all = [
-        (CircuitCommand::Closed, t.close, t.close_help, false),
-        (CircuitCommand::ForcedOpen, t.force_open, force_help, true),
-        (CircuitCommand::Disabled, t.disable, t.disable_help, true),
-        (CircuitCommand::Reset, t.reset, t.reset_help, false),
+        (CircuitCommand::Closed, t.say("close"), t.say("close-help"), false),
+        (CircuitCommand::ForcedOpen, t.say("force-open"), force_help, true),
+        (CircuitCommand::Disabled, t.say("disable"), t.say("disable-help"), true),
+        (CircuitCommand::Reset, t.say("reset"), t.say("reset-help"), false),
     ];
     all.into_iter()
         .map(|(command, words, help, dangerous)| (command.as_str(), words, help, dangerous))
@@ -187,7 +176,7 @@ pub(super) async fn show(context: Context) -> HttpResponse {
         let circuits = context.ops.circuits.list();
         let history = context.console.history.read();
         let page = CircuitsPage {
-            frame: context.frame(Nav::Circuits, context.texts().circuits),
+            frame: context.frame(Nav::Circuits, context.texts().say("circuits")),
             t: context.texts(),
             circuits: panels(&context, &circuits, &history),
         };

@@ -2,17 +2,17 @@
 
 use super::format::{date_time, relative, won};
 use super::forms::{Form, redirect};
-use super::page::{Context, Frame, Nav, answer, html};
-use super::text::{Notice, Texts, kind_text};
+use super::page::{Context, Frame, Nav, answer, html, moment};
+use super::text::{Notice, kind_text};
 use crate::http::failure::{Case, Failure};
 use crate::http::failure_from::managed;
-use crate::http::read::{digits, page, path_id};
+use crate::http::read::{Id, page};
 use crate::ops::payments::text;
+use crate::texts::Texts;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use application::manage::ManageError;
 use askama::Template;
-use bootstrap::settings::Locale;
 use domain::ports::{DiscrepancyStatus, DiscrepancyView, StoreError};
 use domain::{DiscrepancyId, Timestamp};
 
@@ -38,8 +38,8 @@ pub(super) struct Row {
     pub(super) resolved_at: Option<String>,
 }
 
-pub(super) fn row(view: &DiscrepancyView, now: Timestamp, locale: Locale) -> Row {
-    let (means, to_do) = kind_text(view.kind, locale);
+pub(super) fn row(view: &DiscrepancyView, now: Timestamp, t: Texts) -> Row {
+    let (means, to_do) = kind_text(view.kind, t);
     Row {
         id: view.id.get(),
         kind: view.kind.as_str(),
@@ -49,10 +49,10 @@ pub(super) fn row(view: &DiscrepancyView, now: Timestamp, locale: Locale) -> Row
         payment_id: view.payment_id.get(),
         order_id: view.order_id.get(),
         key: view.key.as_ref().map(|key| key.as_str().to_owned()),
-        amount: view.amount.map(|amount| won(amount, locale)),
+        amount: view.amount.map(|amount| won(amount, t)),
         evidence: view.evidence.clone(),
         found: date_time(view.found_at),
-        ago: relative(view.found_at, now, locale),
+        ago: relative(view.found_at, now, t),
         resolution: view.resolution.clone(),
         note: view.note.clone().filter(|note| !note.is_empty()),
         resolved_by: view.resolved_by.clone(),
@@ -64,7 +64,7 @@ pub(super) fn row(view: &DiscrepancyView, now: Timestamp, locale: Locale) -> Row
 #[template(path = "console/discrepancies.html")]
 struct DiscrepanciesPage {
     frame: Frame,
-    t: &'static Texts,
+    t: Texts,
     /// Name, link, and whether it is shown.
     tabs: [(&'static str, &'static str, bool); 3],
     rows: Vec<Row>,
@@ -77,7 +77,7 @@ struct DiscrepanciesPage {
 #[template(path = "console/discrepancy.html")]
 struct DiscrepancyPage {
     frame: Frame,
-    t: &'static Texts,
+    t: Texts,
     row: Row,
     /// What can have been done: value and words.
     resolutions: [(&'static str, &'static str); 5],
@@ -88,35 +88,33 @@ pub(super) async fn list(context: Context) -> HttpResponse {
     answer(&context, async {
         let t = context.texts();
         let (status, none) = match context.parameter("status") {
-            "" | "OPEN" => (Some(DiscrepancyStatus::Open), t.none_open),
-            "RESOLVED" => (Some(DiscrepancyStatus::Resolved), t.none_resolved),
-            "ALL" => (None, t.none_at_all),
+            "" | "OPEN" => (Some(DiscrepancyStatus::Open), t.say("none-open")),
+            "RESOLVED" => (Some(DiscrepancyStatus::Resolved), t.say("none-resolved")),
+            "ALL" => (None, t.say("none-at-all")),
             _ => return Err(Failure::parameter("status")),
         };
-        let before = match context.parameter("cursor") {
-            "" => None,
-            text => {
-                let id = digits(text).and_then(|id| DiscrepancyId::new(id).ok());
-                Some(id.ok_or_else(|| Failure::parameter("cursor"))?)
-            }
-        };
+        let before = context.cursor(DiscrepancyId::new)?;
         let (now, views) = context
             .ops
             .run(move |app| async move {
-                let now = app.queries().worklist(app.policy().min_age, 1).await?.now;
+                let now = moment(&app).await?;
                 Ok::<_, StoreError>((now, app.queries().discrepancies(status, before, PAGE + 1).await?))
             })
             .await?;
         let (views, cursor) = page(views, PAGE, |view| view.id.get());
         let page = DiscrepanciesPage {
-            frame: context.frame(Nav::Discrepancies, t.discrepancies).at(now),
+            frame: context.frame(Nav::Discrepancies, t.say("discrepancies")).at(now),
             t,
             tabs: [
-                (t.open, "/discrepancies", status == Some(DiscrepancyStatus::Open)),
-                (t.resolved, "/discrepancies?status=RESOLVED", status == Some(DiscrepancyStatus::Resolved)),
-                (t.any, "/discrepancies?status=ALL", status.is_none()),
+                (t.say("open"), "/discrepancies", status == Some(DiscrepancyStatus::Open)),
+                (
+                    t.say("resolved"),
+                    "/discrepancies?status=RESOLVED",
+                    status == Some(DiscrepancyStatus::Resolved),
+                ),
+                (t.say("any"), "/discrepancies?status=ALL", status.is_none()),
             ],
-            rows: views.iter().map(|view| row(view, now, context.locale)).collect(),
+            rows: views.iter().map(|view| row(view, now, t)).collect(),
             none,
             next: cursor.map(|cursor| context.link_with("cursor", &cursor)),
             first: before.map(|_| context.link_with("cursor", "")),
@@ -130,11 +128,11 @@ pub(super) async fn list(context: Context) -> HttpResponse {
 pub(super) async fn show(context: Context) -> HttpResponse {
     answer(&context, async {
         let t = context.texts();
-        let id = path_id(context.request(), "discrepancyId", DiscrepancyId::new)?;
+        let id = Id::<DiscrepancyId>::of(context.request())?;
         let (now, view) = context
             .ops
             .run(move |app| async move {
-                let now = app.queries().worklist(app.policy().min_age, 1).await?.now;
+                let now = moment(&app).await?;
                 Ok::<_, StoreError>((now, app.queries().discrepancy(id).await?))
             })
             .await?;
@@ -143,13 +141,13 @@ pub(super) async fn show(context: Context) -> HttpResponse {
         let page = DiscrepancyPage {
             frame: context.frame(Nav::Discrepancies, title).at(now),
             t,
-            row: row(&view, now, context.locale),
+            row: row(&view, now, t),
             resolutions: [
-                ("REFUNDED", t.done_refunded),
-                ("CANCELLED", t.done_cancelled),
-                ("NOT_CHARGED", t.done_no_charge),
-                ("ACCEPTED", t.done_accepted),
-                ("OTHER", t.done_other),
+                ("REFUNDED", t.say("done-refunded")),
+                ("CANCELLED", t.say("done-cancelled")),
+                ("NOT_CHARGED", t.say("done-no-charge")),
+                ("ACCEPTED", t.say("done-accepted")),
+                ("OTHER", t.say("done-other")),
             ],
         };
         Ok(html(&page, StatusCode::OK))
@@ -160,7 +158,7 @@ pub(super) async fn show(context: Context) -> HttpResponse {
 /// Marks a row as resolved.
 pub(super) async fn resolve(context: Context, form: Form) -> HttpResponse {
     answer(&context, async {
-        let id = path_id(context.request(), "discrepancyId", DiscrepancyId::new)?;
+        let id = Id::<DiscrepancyId>::of(context.request())?;
         let actor = context.actor();
         let resolution = text(form.text("resolution").to_owned(), "resolution", 1..=100)?;
         // A browser sends line breaks as CR LF.

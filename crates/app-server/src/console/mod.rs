@@ -39,6 +39,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use session::{Sessions, lets_in, to_login};
+#[cfg(test)]
+pub(crate) use text::spoken_keys;
 
 /// What the pages share beside [`OpsState`].
 pub(crate) struct Console {

@@ -3,11 +3,11 @@
 use super::alarms::{Alarm, Facts, alarms};
 use super::chart::{self, Chart, Rect};
 use super::circuits::{CircuitPanel, panels};
-use super::format::{grouped, latency, length, percent};
+use super::format::{latency, length, percent};
 use super::history::{Calls, History, Orders};
 use super::page::{Context, Frame, Nav, answer, html};
-use super::text::Texts;
 use crate::http::failure::{Case, Failure};
+use crate::texts::{Texts, grouped};
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use askama::Template;
@@ -53,7 +53,7 @@ struct PoolRow {
 #[template(path = "console/overview.html")]
 struct OverviewPage {
     frame: Frame,
-    t: &'static Texts,
+    t: Texts,
     alarms: Vec<Alarm>,
     last_minute: String,
     share: String,
@@ -113,11 +113,14 @@ fn page(context: &Context, database: Option<&(PaymentStatistics, Worklist)>) -> 
         circuits: &circuits,
         orders: five_minutes,
         policy: context.ops.application.policy(),
-        locale: context.locale,
+        t,
     };
     let alarms = alarms(&facts);
-    let title =
-        if alarms.is_empty() { t.overview.to_owned() } else { format!("({}) {}", alarms.len(), t.overview) };
+    let title = if alarms.is_empty() {
+        t.say("overview").to_owned()
+    } else {
+        format!("({}) {}", alarms.len(), t.say("overview"))
+    };
     let mut frame = context.frame(Nav::Overview, title);
     if let Some((_, worklist)) = database {
         frame = frame.at(worklist.now);
@@ -144,16 +147,17 @@ fn orders_chart(context: &Context, history: &History) -> Chart {
     let t = context.texts();
     let minutes = history.orders_by_minute(60);
     let (rects, most) = chart::orders(&minutes, |ago, orders| {
-        let when = context.say("분 전", "min ago");
         let Orders { accepted, refused, troubled } = orders;
-        format!("{ago} {when}: {} {accepted}, {} {refused}, {} {troubled}", t.accepted, t.refused, t.troubled)
+        let counts =
+            [("accepted", accepted.into()), ("refused", refused.into()), ("troubled", troubled.into())];
+        t.fill("minutes-ago", counts.into_iter().chain([("minutes", ago.into())]))
     });
     let total: u64 = minutes.iter().flatten().map(|orders| orders.total()).sum();
     Chart {
-        label: format!("{}: {}", t.orders_per_minute, grouped(total)),
+        label: format!("{}: {}", t.say("orders-per-minute"), grouped(total)),
         top: grouped(most),
-        left: t.hour_ago.to_owned(),
-        right: t.now.to_owned(),
+        left: t.say("hour-ago").to_owned(),
+        right: t.say("now").to_owned(),
         empty: rects.is_empty(),
         rects,
         lines: Vec::new(),
@@ -164,8 +168,8 @@ fn latency_panel(context: &Context, history: &History, calls: Calls) -> LatencyP
     let t = context.texts();
     let [payment, query] = &context.console.limits;
     let (title, limits) = match calls {
-        Calls::Charges => (t.latency_charge, payment),
-        Calls::LookUps => (t.latency_look_up, query),
+        Calls::Charges => (t.say("latency-charge"), payment),
+        Calls::LookUps => (t.say("latency-look-up"), query),
     };
     let slow = limits.slow.as_secs_f64();
     let steps = history.latencies_by(calls, STEP, STEPS);
@@ -182,8 +186,8 @@ fn latency_panel(context: &Context, history: &History, calls: Calls) -> LatencyP
         chart: Chart {
             label: format!("{title}: {}", spoken.join(", ")),
             top: latency(highest),
-            left: t.half_hour_ago.to_owned(),
-            right: t.now.to_owned(),
+            left: t.say("half-hour-ago").to_owned(),
+            right: t.say("now").to_owned(),
             rects: Vec::new(),
             empty: median.iter().all(|(_, value)| value.is_none()),
             lines: vec![
@@ -200,7 +204,7 @@ fn latency_panel(context: &Context, history: &History, calls: Calls) -> LatencyP
 
 fn payments(context: &Context, statistics: &PaymentStatistics, worklist: &Worklist) -> Payments {
     let t = context.texts();
-    let names = [t.under_1m, t.under_5m, t.under_30m, t.over_30m];
+    let names = [t.say("under-1m"), t.say("under-5m"), t.say("under-30m"), t.say("over-30m")];
     let links = [
         "/payments?status=UNSETTLED",
         "/payments?status=UNSETTLED&older=1m",
@@ -221,7 +225,7 @@ fn payments(context: &Context, statistics: &PaymentStatistics, worklist: &Workli
     Payments {
         unsettled: grouped(statistics.unsettled),
         any_unsettled: statistics.unsettled > 0,
-        oldest: statistics.oldest_unsettled.map(|age| length(age, context.locale)),
+        oldest: statistics.oldest_unsettled.map(|age| length(age, context.texts())),
         ages: ages.collect(),
         open: grouped(open),
         kinds: kinds.map(|(kind, count)| (DiscrepancyKind::as_str(*kind), *count)).collect(),
@@ -237,7 +241,14 @@ fn pool_rows(context: &Context, history: &History) -> Vec<PoolRow> {
         let used = if full { "fill-bad" } else { "fill-accent" };
         PoolRow {
             name: pool.name.clone(),
-            text: format!("{} {} / {} · {} {}", pool.in_use, t.in_use, pool.max, pool.idle, t.idle),
+            text: format!(
+                "{} {} / {} · {} {}",
+                pool.in_use,
+                t.say("in-use"),
+                pool.max,
+                pool.idle,
+                t.say("idle")
+            ),
             waiting: pool.waiting,
             rects: chart::parts(pool.max, &[(pool.in_use, used), (pool.idle, "fill-idle")]),
         }

@@ -4,19 +4,23 @@
 use super::Console;
 use super::format::clock;
 use super::session::{cookie, set_cookie};
-use super::text::{Notice, Texts};
+use super::text::Notice;
 use crate::http::border::{preferences, request_label};
 use crate::http::failure::{Case, Failure};
+use crate::http::read::digits;
 use crate::state::OpsState;
+use crate::texts::Texts;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
     CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName,
     HeaderValue, REFERRER_POLICY,
 };
 use actix_web::{FromRequest, HttpRequest, HttpResponse, dev, web};
+use application::Application;
 use askama::Template;
 use bootstrap::settings::Locale;
-use domain::Timestamp;
+use domain::ports::StoreError;
+use domain::{InvalidId, Timestamp};
 use std::future::{Ready, ready};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -78,21 +82,24 @@ impl Context {
     }
 
     /// The words of the page's language.
-    pub(super) const fn texts(&self) -> &'static Texts {
+    pub(super) const fn texts(&self) -> Texts {
         Texts::of(self.locale)
-    }
-
-    /// One of two words.
-    pub(super) const fn say<'a>(&self, ko: &'a str, en: &'a str) -> &'a str {
-        match self.locale {
-            Locale::Ko => ko,
-            Locale::En => en,
-        }
     }
 
     /// A parameter of the query; empty when it is not there.
     pub(super) fn parameter(&self, name: &str) -> &str {
         self.query.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
+    }
+
+    /// The parameter `cursor`: where the page before ended.
+    pub(super) fn cursor<T>(&self, new: impl Fn(i64) -> Result<T, InvalidId>) -> Result<Option<T>, Failure> {
+        match self.parameter("cursor") {
+            "" => Ok(None),
+            text => {
+                let id = digits(text).and_then(|id| new(id).ok());
+                id.map(Some).ok_or_else(|| Failure::parameter("cursor"))
+            }
+        }
     }
 
     /// A part of the path.
@@ -129,7 +136,6 @@ impl Context {
             operator: self.operator.clone(),
             now: None,
             notice: Notice::parse(self.parameter("notice")),
-            locale: self.locale,
         }
     }
 
@@ -161,6 +167,11 @@ fn language(text: &str) -> Option<Locale> {
     }
 }
 
+/// The database's moment.
+pub(super) async fn moment(app: &Application) -> Result<Timestamp, StoreError> {
+    Ok(app.queries().worklist(app.policy().min_age, 1).await?.now)
+}
+
 /// The pages that the navigation leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Nav {
@@ -174,7 +185,7 @@ pub(super) enum Nav {
 
 /// What stands around a page's content.
 pub(super) struct Frame {
-    pub(super) t: &'static Texts,
+    pub(super) t: Texts,
     pub(super) lang: &'static str,
     pub(super) other_lang: &'static str,
     pub(super) other_lang_name: &'static str,
@@ -187,7 +198,6 @@ pub(super) struct Frame {
     /// The page's moment, by the database's clock.
     pub(super) now: Option<String>,
     notice: Option<Notice>,
-    locale: Locale,
 }
 
 impl Frame {
@@ -204,17 +214,17 @@ impl Frame {
 
     /// What has just happened, and whether it was good.
     pub(super) fn notice(&self) -> Option<(&'static str, bool)> {
-        self.notice.map(|notice| (notice.text(self.locale), notice.is_good()))
+        self.notice.map(|notice| (notice.text(self.t), notice.is_good()))
     }
 
     /// The pages to go to.
     pub(super) fn links(&self) -> [(Nav, &'static str, &'static str); 5] {
         [
-            (Nav::Overview, "/", self.t.overview),
-            (Nav::Payments, "/payments", self.t.payments),
-            (Nav::Discrepancies, "/discrepancies", self.t.discrepancies),
-            (Nav::Circuits, "/circuits", self.t.circuits),
-            (Nav::Reconciler, "/reconciler", self.t.reconciler),
+            (Nav::Overview, "/", self.t.say("overview")),
+            (Nav::Payments, "/payments", self.t.say("payments")),
+            (Nav::Discrepancies, "/discrepancies", self.t.say("discrepancies")),
+            (Nav::Circuits, "/circuits", self.t.say("circuits")),
+            (Nav::Reconciler, "/reconciler", self.t.say("reconciler")),
         ]
     }
 }
@@ -241,7 +251,7 @@ pub(super) fn html(page: &impl Template, status: StatusCode) -> HttpResponse {
 #[template(path = "console/error.html")]
 struct ErrorPage {
     frame: Frame,
-    t: &'static Texts,
+    t: Texts,
     status: u16,
     message: String,
     what_to_do: &'static str,
@@ -259,12 +269,12 @@ pub(super) async fn answer(
             failure.log();
             let t = context.texts();
             let what_to_do = match failure.case() {
-                Case::DatabaseUnavailable => t.database_away_help,
-                Case::Internal => t.internal_help,
+                Case::DatabaseUnavailable => t.say("database-away-help"),
+                Case::Internal => t.say("internal-help"),
                 _ => "",
             };
             let page = ErrorPage {
-                frame: context.frame(Nav::None, t.error),
+                frame: context.frame(Nav::None, t.say("error")),
                 t,
                 status: failure.status().as_u16(),
                 message: failure.message(context.locale),

@@ -5,18 +5,18 @@ use super::discrepancies::{Row as LedgerRow, row as ledger_row};
 use super::format::{clock, date_time, length, relative, won};
 use super::forms::{Form, redirect};
 use super::history::Run;
-use super::page::{Context, Frame, Nav, answer, html};
+use super::page::{Context, Frame, Nav, answer, html, moment};
 use super::payments::status_class;
-use super::text::{Notice, Texts, cause_text, status_text};
+use super::text::{Notice, cause_text, status_text};
 use crate::http::failure::{Case, Failure};
-use crate::http::read::path_id;
+use crate::http::read::Id;
+use crate::texts::Texts;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use application::Policy;
 use application::examine::Examined;
 use application::settle::Settled;
 use askama::Template;
-use bootstrap::settings::Locale;
 use domain::ports::{Cause, DiscrepancyView, OrderView, PaymentView, StoreError};
 use domain::{GatewayOrderRef, OrderStatus, PaymentId, PaymentState, PaymentStatus, Timestamp};
 use std::time::Duration;
@@ -46,7 +46,7 @@ struct Item {
 #[template(path = "console/payment.html")]
 struct PaymentPage {
     frame: Frame,
-    t: &'static Texts,
+    t: Texts,
     id: i64,
     order_id: i64,
     user_id: i64,
@@ -91,7 +91,7 @@ async fn read(context: &Context, id: PaymentId) -> Result<Facts, Failure> {
             let Some(view) = queries.payment(None, id).await? else { return Ok(None) };
             let order = queries.order(None, view.record.payment.value.order_id()).await?;
             let ledger = queries.discrepancies_of(id).await?;
-            let now = queries.worklist(app.policy().min_age, 1).await?.now;
+            let now = moment(&app).await?;
             Ok::<_, StoreError>(Some(Facts { view, order, ledger, now }))
         })
         .await?;
@@ -101,7 +101,7 @@ async fn read(context: &Context, id: PaymentId) -> Result<Facts, Failure> {
 /// Shows one payment.
 pub(super) async fn show(context: Context) -> HttpResponse {
     answer(&context, async {
-        let id = path_id(context.request(), "paymentId", PaymentId::new)?;
+        let id = Id::<PaymentId>::of(context.request())?;
         let facts = read(&context, id).await?;
         Ok(html(&page(&context, &facts), StatusCode::OK))
     })
@@ -110,30 +110,30 @@ pub(super) async fn show(context: Context) -> HttpResponse {
 
 fn page(context: &Context, facts: &Facts) -> PaymentPage {
     let Facts { view, order, ledger, now } = facts;
-    let (record, now, locale) = (&view.record, *now, context.locale);
+    let (record, now, t) = (&view.record, *now, context.texts());
     let payment = &record.payment.value;
     let amounts = payment.amounts();
-    let money = |amount| won(amount, locale);
+    let money = |amount| won(amount, t);
     let unless_zero = |amount: domain::Money| (amount.won() != 0).then(|| money(amount));
-    let title = format!("{} {}", context.texts().payment, payment.id());
+    let title = format!("{} {}", context.texts().say("payment"), payment.id());
     let items = order.iter().flat_map(|view| view.order.items()).map(|item| Item {
         name: item.product_name.clone(),
         quantity: item.quantity.get(),
         amount: item.amount().map_or("–".to_owned(), money),
     });
-    let (strip, strip_length) = strip(view, now, locale);
+    let (strip, strip_length) = strip(view, now, t);
     PaymentPage {
         frame: context.frame(Nav::Payments, title).at(now),
-        t: context.texts(),
+        t,
         id: payment.id().get(),
         order_id: payment.order_id().get(),
         user_id: payment.user_id().get(),
         status: payment.status().as_str(),
         class: status_class(payment.status()),
-        meaning: status_text(payment.status(), locale),
+        meaning: status_text(payment.status(), t),
         order_status: order.as_ref().map_or("–", |view| OrderStatus::as_str(view.order.status())),
         amount: money(amounts.paid_amount()),
-        next: what_next(view, now, context.ops.application.policy(), locale),
+        next: what_next(view, now, context.ops.application.policy(), t),
         can_sync: !payment.status().is_terminal(),
         failure: match payment.state() {
             PaymentState::Failed { message: Some(message), .. } => Some(message.as_str().to_owned()),
@@ -142,23 +142,23 @@ fn page(context: &Context, facts: &Facts) -> PaymentPage {
         strip,
         strip_label: view.history.iter().map(|event| event.to.as_str()).collect::<Vec<_>>().join(" → "),
         strip_length,
-        steps: steps(view, locale),
+        steps: steps(view, t),
         key: payment.key().map(|key| key.as_str().to_owned()),
         gateway_order: GatewayOrderRef::from(payment.order_id()).as_str().to_owned(),
         merchant: record.merchant.as_str().to_owned(),
         send_deadline: date_time(record.send_deadline),
-        placed: format!("{} ({})", date_time(record.created_at), relative(record.created_at, now, locale)),
+        placed: format!("{} ({})", date_time(record.created_at), relative(record.created_at, now, t)),
         card: record.card.as_ref().map(|card| format!("{} {}", card.card_type.as_str(), card.masked)),
         items: items.collect(),
         total: money(amounts.total()),
         used_point: unless_zero(amounts.used_point()),
         coupon_discount: unless_zero(amounts.coupon_discount()),
-        ledger: ledger.iter().map(|view| ledger_row(view, now, locale)).collect(),
+        ledger: ledger.iter().map(|view| ledger_row(view, now, t)).collect(),
     }
 }
 
 /// The states side by side, each as wide as it lasted; and how long all of them lasted.
-fn strip(view: &PaymentView, now: Timestamp, locale: Locale) -> (Vec<Rect>, String) {
+fn strip(view: &PaymentView, now: Timestamp, t: Texts) -> (Vec<Rect>, String) {
     let Some(first) = view.history.first() else { return (Vec::new(), String::new()) };
     let ended = view.history.iter().find(|event| event.to.is_terminal()).map(|event| event.at);
     let length_in_all = (ended.unwrap_or(now) - first.at).unsigned_abs();
@@ -180,33 +180,29 @@ fn strip(view: &PaymentView, now: Timestamp, locale: Locale) -> (Vec<Rect>, Stri
             Rect { class, y, height, ..rect }
         })
     });
-    (rects.collect(), precise(length_in_all, locale))
+    (rects.collect(), precise(length_in_all, t))
 }
 
 /// With milliseconds while it is short: most payments end within seconds.
-fn precise(duration: Duration, locale: Locale) -> String {
+fn precise(duration: Duration, t: Texts) -> String {
     if duration < Duration::from_secs(60) {
-        let unit = match locale {
-            Locale::Ko => "초",
-            Locale::En => "s",
-        };
-        return format!("{:.2}{unit}", duration.as_secs_f64());
+        return t.fill("length-seconds", [("seconds", format!("{:.2}", duration.as_secs_f64()).into())]);
     }
-    length(duration, locale)
+    length(duration, t)
 }
 
-fn steps(view: &PaymentView, locale: Locale) -> Vec<Step> {
+fn steps(view: &PaymentView, t: Texts) -> Vec<Step> {
     let mut previous: Option<Timestamp> = None;
     let mut steps = Vec::with_capacity(view.history.len());
     for event in &view.history {
-        let after = previous.map(|before| precise((event.at - before).unsigned_abs(), locale));
+        let after = previous.map(|before| precise((event.at - before).unsigned_abs(), t));
         previous = Some(event.at);
         steps.push(Step {
             status: event.to.as_str(),
             class: status_class(event.to),
-            meaning: status_text(event.to, locale),
+            meaning: status_text(event.to, t),
             same: event.from == Some(event.to),
-            cause: cause_text(event.cause, locale),
+            cause: cause_text(event.cause, t),
             reason: event.reason.clone(),
             key: event.key.as_ref().map(|key| key.as_str().to_owned()),
             at: date_time(event.at),
@@ -217,72 +213,33 @@ fn steps(view: &PaymentView, locale: Locale) -> Vec<Step> {
 }
 
 /// What happens next and when, in sentences.
-fn what_next(view: &PaymentView, now: Timestamp, policy: &Policy, locale: Locale) -> Vec<String> {
-    let ko = locale == Locale::Ko;
-    let payment = &view.record.payment.value;
-    let when = |at: Timestamp| format!("{} ({})", clock(at), relative(at, now, locale));
+fn what_next(view: &PaymentView, now: Timestamp, policy: &Policy, t: Texts) -> Vec<String> {
     if view.parked {
-        return vec![if ko {
-            "확인이 거듭 실패해 보류되었습니다. 아래 버튼을 누르거나 콜백이 올 때까지 아무 일도 일어나지 않습니다.".to_owned()
-        } else {
-            "Examining it failed again and again: it is parked. Nothing happens until you press the button below or a callback comes.".to_owned()
-        }];
+        return vec![t.say("next-parked").to_owned()];
     }
-    match payment.status() {
-        PaymentStatus::Pending | PaymentStatus::InProgress => {
+    let when = |at: Timestamp| [("when", format!("{} ({})", clock(at), relative(at, now, t)).into())];
+    let payment = &view.record.payment.value;
+    match (payment.status(), view.next_check_at) {
+        (PaymentStatus::Pending | PaymentStatus::InProgress, next_check_at) => {
             let old_enough = view.record.updated_at + policy.min_age;
-            let due = view.next_check_at.map_or(old_enough, |at| at.max(old_enough));
-            let how = match (payment.key(), ko) {
-                (Some(_), true) => "거래 키로",
-                (Some(_), false) => "by its key",
-                (None, true) => "주문 번호로",
-                (None, false) => "by the order id",
+            let due = when(next_check_at.map_or(old_enough, |at| at.max(old_enough)));
+            let forced = when(view.record.created_at + policy.force_fail_after);
+            let mut next = match payment.key() {
+                Some(_) => vec![t.fill("next-by-key", due)],
+                None => vec![t.say("next-unknown").to_owned(), t.fill("next-by-order", due)],
             };
-            let mut next = Vec::new();
-            if payment.key().is_none() {
-                next.push(if ko {
-                    "PG가 요청을 받았는지 아직 모릅니다.".to_owned()
-                } else {
-                    "Whether the gateway got the request is not known yet.".to_owned()
-                });
-            }
-            next.push(if ko {
-                format!(
-                    "{}에 리컨실러가 PG에 {how} 확인합니다. 그 전에 콜백이 오면 바로 확인합니다.",
-                    when(due)
-                )
-            } else {
-                format!(
-                    "At {} the reconciler asks the gateway {how}; sooner when a callback comes.",
-                    when(due)
-                )
-            });
-            let forced = view.record.created_at + policy.force_fail_after;
-            next.push(if ko {
-                format!("{} 뒤에도 PG가 결정하지 않으면 결제 실패로 확정하고 모두 돌려놓습니다.", when(forced))
-            } else {
-                format!("If the gateway has not decided after {}, the payment fails and everything is given back.", when(forced))
-            });
+            next.push(t.fill("next-forced", forced));
             next
         }
-        PaymentStatus::Paid | PaymentStatus::Failed => vec![match (view.next_check_at, ko) {
-            (Some(at), true) => {
-                format!("확정되었습니다. 늦은 승인이 없는지 {}에 PG를 다시 확인합니다 (감시 목록).", when(at))
-            }
-            (Some(at), false) => format!(
-                "It has ended. At {} the gateway is asked once more for a late charge (watch list).",
-                when(at)
-            ),
-            (None, true) => "확정되었습니다. 더 일어날 일이 없습니다.".to_owned(),
-            (None, false) => "It has ended. Nothing more happens.".to_owned(),
-        }],
+        (PaymentStatus::Paid | PaymentStatus::Failed, Some(at)) => vec![t.fill("next-watched", when(at))],
+        (PaymentStatus::Paid | PaymentStatus::Failed, None) => vec![t.say("next-nothing").to_owned()],
     }
 }
 
 /// Asks the gateway about one payment now, and settles it.
 pub(super) async fn sync(context: Context, _form: Form) -> HttpResponse {
     answer(&context, async {
-        let id = path_id(context.request(), "paymentId", PaymentId::new)?;
+        let id = Id::<PaymentId>::of(context.request())?;
         tracing::info!(payment_id = %id, actor = context.actor(), "console: sync by hand");
         let synced =
             context.ops.run(move |app| async move { app.sync_payment(id, Cause::Operator).await }).await?;

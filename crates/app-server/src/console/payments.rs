@@ -2,10 +2,11 @@
 
 use super::format::{date_time, relative, won};
 use super::forms::redirect;
-use super::page::{Context, Frame, Nav, answer, html};
-use super::text::{Texts, status_text};
+use super::page::{Context, Frame, Nav, answer, html, moment};
+use super::text::status_text;
 use crate::http::failure::Failure;
 use crate::http::read::{digits, duration, page};
+use crate::texts::Texts;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use askama::Template;
@@ -44,7 +45,7 @@ struct Choice {
 #[template(path = "console/payments.html")]
 struct PaymentsPage {
     frame: Frame,
-    t: &'static Texts,
+    t: Texts,
     statuses: Vec<Choice>,
     ages: Vec<Choice>,
     rows: Vec<Row>,
@@ -73,10 +74,10 @@ fn row(context: &Context, record: &PaymentRecord, now: Timestamp) -> Row {
         user_id: payment.user_id().get(),
         status: payment.status().as_str(),
         class: status_class(payment.status()),
-        meaning: status_text(payment.status(), context.locale),
-        amount: won(payment.amounts().paid_amount(), context.locale),
+        meaning: status_text(payment.status(), context.texts()),
+        amount: won(payment.amounts().paid_amount(), context.texts()),
         placed: date_time(record.created_at),
-        ago: relative(record.created_at, now, context.locale),
+        ago: relative(record.created_at, now, context.texts()),
         key: payment.key().map(|key| key.as_str().to_owned()),
     }
 }
@@ -99,13 +100,7 @@ impl Wanted {
             "" => None,
             text => Some(duration(text, MAX_AGE).ok_or_else(|| Failure::parameter("older"))?),
         };
-        let before = match context.parameter("cursor") {
-            "" => None,
-            text => {
-                let id = digits(text).and_then(|id| PaymentId::new(id).ok());
-                Some(id.ok_or_else(|| Failure::parameter("cursor"))?)
-            }
-        };
+        let before = context.cursor(PaymentId::new)?;
         Ok(Self { statuses, older_than, before })
     }
 }
@@ -127,7 +122,7 @@ pub(super) async fn list(context: Context) -> HttpResponse {
         let (records, cursor) = page(records, PAGE, |record| record.payment.value.id().get());
         let filtered = !context.parameter("status").is_empty() || !context.parameter("older").is_empty();
         let page = PaymentsPage {
-            frame: context.frame(Nav::Payments, context.texts().payments).at(now),
+            frame: context.frame(Nav::Payments, context.texts().say("payments")).at(now),
             t: context.texts(),
             statuses: statuses(&context),
             ages: ages(&context),
@@ -165,7 +160,7 @@ async fn read(context: &Context, wanted: Wanted) -> Result<(Timestamp, Vec<Payme
     context
         .ops
         .run(move |app| async move {
-            let now = app.queries().worklist(app.policy().min_age, 1).await?.now;
+            let now = moment(&app).await?;
             let mut records = Vec::new();
             for status in wanted.statuses {
                 let Wanted { older_than, before, .. } = wanted;
@@ -183,12 +178,12 @@ fn statuses(context: &Context) -> Vec<Choice> {
     let t = context.texts();
     let chosen = context.parameter("status");
     let mut choices = vec![
-        Choice { value: "", words: t.any.to_owned(), chosen: chosen.is_empty() },
-        Choice { value: UNSETTLED, words: t.unsettled.to_owned(), chosen: chosen == UNSETTLED },
+        Choice { value: "", words: t.say("any").to_owned(), chosen: chosen.is_empty() },
+        Choice { value: UNSETTLED, words: t.say("unsettled").to_owned(), chosen: chosen == UNSETTLED },
     ];
     choices.extend(PaymentStatus::ALL.map(|status| Choice {
         value: status.as_str(),
-        words: format!("{status} · {}", status_text(status, context.locale)),
+        words: format!("{status} · {}", status_text(status, context.texts())),
         chosen: chosen == status.as_str(),
     }));
     choices
@@ -196,8 +191,13 @@ fn statuses(context: &Context) -> Vec<Choice> {
 
 fn ages(context: &Context) -> Vec<Choice> {
     let t = context.texts();
-    let all =
-        [("", t.any_age), ("1m", t.older_1m), ("5m", t.older_5m), ("30m", t.older_30m), ("24h", t.older_1d)];
+    let all = [
+        ("", t.say("any-age")),
+        ("1m", t.say("older-1m")),
+        ("5m", t.say("older-5m")),
+        ("30m", t.say("older-30m")),
+        ("24h", t.say("older-1d")),
+    ];
     let chosen = context.parameter("older");
     let choice = |(value, words): (&'static str, &str)| Choice {
         value,

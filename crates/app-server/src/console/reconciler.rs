@@ -7,11 +7,10 @@ use super::alarms::is_overdue;
 use super::format::{date_time, relative, won};
 use super::page::{Context, Frame, Nav, answer, html};
 use super::payments::status_class;
-use super::text::Texts;
+use crate::texts::Texts;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use askama::Template;
-use bootstrap::settings::Locale;
 use domain::ports::{Cause, RecentEvent, StoreError, UpcomingCheck, Worklist};
 
 /// So many of the next looks are held against the clock ...
@@ -46,7 +45,7 @@ struct ChangeRow {
 #[template(path = "console/reconciler.html")]
 struct ReconcilerPage {
     frame: Frame,
-    t: &'static Texts,
+    t: Texts,
     overdue: usize,
     overdue_text: String,
     schedule: String,
@@ -71,17 +70,10 @@ pub(super) async fn show(context: Context) -> HttpResponse {
         let t = context.texts();
         let overdue = worklist.checks.iter().filter(|check| is_overdue(check, &worklist)).count();
         let page = ReconcilerPage {
-            frame: context.frame(Nav::Reconciler, t.reconciler).at(worklist.now),
+            frame: context.frame(Nav::Reconciler, t.say("reconciler")).at(worklist.now),
             t,
             overdue,
-            overdue_text: match context.locale {
-                Locale::Ko => format!(
-                    "{overdue}건의 확인이 2분 넘게 밀렸습니다. 리컨실러 프로세스가 돌고 있는지 확인하세요."
-                ),
-                Locale::En => format!(
-                    "{overdue} looks are more than 2 min late. Check that the reconciler's process runs."
-                ),
-            },
+            overdue_text: t.fill("overdue-looks", [("count", overdue.into())]),
             schedule: context.console.reconciler.schedule.clone(),
             bind: context.console.reconciler.bind.to_string(),
             coming: worklist
@@ -101,11 +93,11 @@ pub(super) async fn show(context: Context) -> HttpResponse {
 fn coming(check: &UpcomingCheck, worklist: &Worklist, context: &Context) -> ComingRow {
     let t = context.texts();
     let mark = if check.parked {
-        Some((t.parked, "bad"))
+        Some((t.say("parked"), "bad"))
     } else if check.leased_until.is_some() {
-        Some((t.under_way, "idle"))
+        Some((t.say("under-way"), "idle"))
     } else if is_overdue(check, worklist) {
-        Some((t.overdue, "bad"))
+        Some((t.say("overdue"), "bad"))
     } else {
         None
     };
@@ -114,8 +106,8 @@ fn coming(check: &UpcomingCheck, worklist: &Worklist, context: &Context) -> Comi
         status: check.status.as_str(),
         class: status_class(check.status),
         watched: check.status.is_terminal(),
-        amount: won(check.paid_amount, context.locale),
-        due: check.due_at.map_or("–".to_owned(), |due| relative(due, worklist.now, context.locale)),
+        amount: won(check.paid_amount, context.texts()),
+        due: check.due_at.map_or("–".to_owned(), |due| relative(due, worklist.now, context.texts())),
         mark,
         failures: check.failures,
     }
@@ -129,6 +121,6 @@ fn change(recent: &RecentEvent, worklist: &Worklist, context: &Context) -> Chang
         class: status_class(event.to),
         reason: event.reason.clone().unwrap_or_default(),
         at: date_time(event.at),
-        ago: relative(event.at, worklist.now, context.locale),
+        ago: relative(event.at, worklist.now, context.texts()),
     }
 }

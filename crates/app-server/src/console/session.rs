@@ -7,9 +7,9 @@
 use super::Console;
 use super::forms::{Form, redirect};
 use super::page::{Context, Frame, Nav, answer, html};
-use super::text::Texts;
 use crate::http::failure::{Case, Failure};
 use crate::state::OpsState;
+use crate::texts::Texts;
 use actix_web::dev::ServiceRequest;
 use actix_web::http::header::{COOKIE, HeaderMap, SET_COOKIE};
 use actix_web::http::{Method, StatusCode};
@@ -132,7 +132,7 @@ fn next_page(text: &str) -> &str {
 #[template(path = "console/login.html")]
 struct LoginPage {
     frame: Frame,
-    t: &'static Texts,
+    t: Texts,
     needs_token: bool,
     wrong: bool,
     next: String,
@@ -141,7 +141,7 @@ struct LoginPage {
 
 fn login_page(context: &Context, wrong: bool, next: &str, name: &str) -> HttpResponse {
     let page = LoginPage {
-        frame: context.frame(Nav::None, context.texts().sign_in),
+        frame: context.frame(Nav::None, context.texts().say("sign-in")),
         t: context.texts(),
         needs_token: context.console.needs_token,
         wrong,

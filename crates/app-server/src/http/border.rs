@@ -44,14 +44,16 @@ pub(crate) async fn border(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let default = request.app_data::<web::Data<Prepared>>().map_or(Locale::Ko, |prepared| prepared.locale);
-    let preferences = Preferences::of(request.headers(), default);
+    let prepared = request.app_data::<web::Data<Prepared>>().map(|prepared| *prepared.get_ref());
+    let default = prepared.map_or(Locale::Ko, |prepared| prepared.locale);
+    let preferences = Preferences::of(&request, default);
     request.extensions_mut().insert(preferences);
 
     let limited = request
         .app_data::<web::Data<Limiter>>()
         .and_then(|limiter| limiter.check_address(request.peer_addr()?.ip()).err());
-    let response = match limited {
+    let too_large = prepared.and_then(|prepared| prepared.head.check(request.head()).err());
+    let response = match limited.or(too_large) {
         Some(failure) => request.into_response(HttpResponse::from_error(failure)),
         None => next.call(request).await?.map_into_boxed_body(),
     };

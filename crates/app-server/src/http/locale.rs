@@ -1,6 +1,7 @@
 //! What the client can read: the language of messages, and RFC 9457 bodies for those who ask for them.
 
-use actix_web::http::header::{ACCEPT, ACCEPT_LANGUAGE, HeaderMap};
+use actix_web::HttpMessage;
+use actix_web::http::header::{Accept, AcceptLanguage, Header as _, Preference, Quality};
 use bootstrap::settings::Locale;
 
 /// The media type of RFC 9457.
@@ -17,47 +18,41 @@ pub(crate) struct Preferences {
 
 impl Preferences {
     /// Reads `Accept-Language` and `Accept`; what can't be read counts as absent.
-    pub(crate) fn of(headers: &HeaderMap, default: Locale) -> Self {
-        let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    pub(crate) fn of(request: &impl HttpMessage, default: Locale) -> Self {
+        let accepts_problems = |Accept(accepted): Accept| {
+            accepted.iter().any(|accepted| {
+                accepted.quality > Quality::ZERO && accepted.item.essence_str() == PROBLEM_JSON
+            })
+        };
         Self {
-            locale: language(text(ACCEPT_LANGUAGE)).unwrap_or(default),
-            problem_json: weighted(text(ACCEPT))
-                .any(|(media, weight)| weight > 0.0 && media.eq_ignore_ascii_case(PROBLEM_JSON)),
+            locale: AcceptLanguage::parse(request).ok().and_then(language).unwrap_or(default),
+            problem_json: Accept::parse(request).is_ok_and(accepts_problems),
         }
     }
 }
 
 /// The language with the greatest weight of those that there are; the first of equals.
-fn language(header: &str) -> Option<Locale> {
-    let mut best: Option<(Locale, f32)> = None;
-    for (range, weight) in weighted(header) {
-        let primary = range.split('-').next().unwrap_or_default();
-        let locale = match primary.to_ascii_lowercase().as_str() {
-            "ko" => Locale::Ko,
-            "en" => Locale::En,
-            _ => continue,
-        };
-        if weight > 0.0 && best.is_none_or(|(_, best)| weight > best) {
-            best = Some((locale, weight));
-        }
-    }
-    best.map(|(locale, _)| locale)
-}
-
-/// The members of a list such as `ko-KR, en;q=0.5`, with their weights from 0 to 1.
-fn weighted(header: &str) -> impl Iterator<Item = (&str, f32)> {
-    header.split(',').filter_map(|member| {
-        let mut parts = member.split(';').map(str::trim);
-        let name = parts.next().filter(|name| !name.is_empty())?;
-        let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
-        Some((name, weight.map_or(1.0, |weight| weight.parse().unwrap_or(0.0))))
-    })
+fn language(AcceptLanguage(accepted): AcceptLanguage) -> Option<Locale> {
+    let known = accepted.iter().filter_map(|accepted| {
+        let Preference::Specific(tag) = &accepted.item else { return None };
+        let locale = [Locale::Ko, Locale::En]
+            .into_iter()
+            .find(|locale| tag.primary_language().eq_ignore_ascii_case(locale.as_str()))?;
+        (accepted.quality > Quality::ZERO).then_some((locale, accepted.quality))
+    });
+    known.reduce(|best, next| if next.1 > best.1 { next } else { best }).map(|(locale, _)| locale)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use actix_web::http::header::HeaderValue;
+    use actix_web::http::header::{ACCEPT, ACCEPT_LANGUAGE, HeaderName};
+    use actix_web::test::TestRequest;
+
+    fn preferences(name: HeaderName, value: &str, default: Locale) -> Preferences {
+        let request = TestRequest::default().insert_header((name, value)).to_srv_request();
+        Preferences::of(&request, default)
+    }
 
     #[test]
     fn the_heaviest_known_language_wins() {
@@ -67,15 +62,21 @@ mod tests {
             ("en", Some(Locale::En)),
             ("en-US,en;q=0.9,ko;q=0.8", Some(Locale::En)),
             ("fr, ko;q=0.3, en;q=0.2", Some(Locale::Ko)),
+            ("ko;q=0.5, en;q=0.5", Some(Locale::Ko)),
+            ("ko;q=0.1, en", Some(Locale::En)),
             ("EN-gb", Some(Locale::En)),
             ("en;q=0", None),
             ("en;q=abc", None),
+            ("en;q=7", None),
             ("fr", None),
             (",,;q=1,", None),
             ("*", None),
         ];
         for (header, expected) in table {
-            assert_eq!(language(header), expected, "{header:?}");
+            for default in [Locale::Ko, Locale::En] {
+                let found = preferences(ACCEPT_LANGUAGE, header, default).locale;
+                assert_eq!(found, expected.unwrap_or(default), "{header:?}");
+            }
         }
     }
 
@@ -84,13 +85,12 @@ mod tests {
         for (header, expected) in [
             ("application/problem+json", true),
             ("application/json, application/problem+json;q=0.5", true),
+            ("APPLICATION/Problem+JSON; charset=utf-8", true),
             ("application/problem+json;q=0", false),
             ("*/*", false),
             ("", false),
         ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(ACCEPT, HeaderValue::from_static(header));
-            assert_eq!(Preferences::of(&headers, Locale::Ko).problem_json, expected, "{header:?}");
+            assert_eq!(preferences(ACCEPT, header, Locale::Ko).problem_json, expected, "{header:?}");
         }
     }
 }

@@ -12,12 +12,39 @@ use futures_util::future::LocalBoxFuture;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
 use std::fmt;
+use std::future::{Ready, ready};
 use std::marker::PhantomData;
 use std::time::Duration;
 
 /// How much of a body that is too long is read and thrown away, so that a client which sends before it reads gets to see
 /// the answer.
 const DRAIN_LIMIT: usize = 8 << 20;
+
+/// What a request's head may be.
+///
+/// The framework has limits of its own that can't be set: 128 KiB and 96 headers. What is over them it refuses by a bare
+/// 431 before the program sees anything, and closes the connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HeadLimits {
+    /// Bytes of its first line and its headers.
+    pub(crate) max_size: usize,
+    /// How many headers.
+    pub(crate) max_headers: usize,
+}
+
+impl HeadLimits {
+    /// Whether a request's head keeps them.
+    pub(crate) fn check(&self, head: &dev::RequestHead) -> Result<(), Failure> {
+        // `METHOD target HTTP/1.1` and `name: value`, each with its line end.
+        let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
+        let first_line = head.method.as_str().len() + target + "  HTTP/1.1\r\n".len();
+        let headers =
+            head.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+        let fits =
+            first_line + headers.sum::<usize>() <= self.max_size && head.headers().len() <= self.max_headers;
+        if fits { Ok(()) } else { Err(Case::HeadersTooLarge.into()) }
+    }
+}
 
 /// What a body may be.
 #[derive(Debug, Clone, Copy)]
@@ -147,14 +174,57 @@ fn missing_field(message: &str) -> Option<&str> {
     message.strip_prefix("missing field `")?.split('`').next()
 }
 
-/// An id in the path.
-pub(crate) fn path_id<T>(
-    request: &HttpRequest,
-    name: &'static str,
-    new: impl Fn(i64) -> Result<T, InvalidId>,
-) -> Result<T, Failure> {
-    let text = request.match_info().get(name).unwrap_or_default();
-    digits(text).and_then(|id| new(id).ok()).ok_or_else(|| Failure::parameter(name))
+/// An id in the path, as an argument of a handler: `Id(order): Id<OrderId>`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Id<T>(pub(crate) T);
+
+/// What can stand in a path.
+pub(crate) trait PathId: Sized {
+    /// Its name in the route.
+    const NAME: &'static str;
+
+    /// From its number.
+    fn from_number(number: i64) -> Result<Self, InvalidId>;
+}
+
+macro_rules! path_ids {
+    ($($id:ident = $name:literal),+) => {
+        $(
+            impl PathId for domain::$id {
+                const NAME: &'static str = $name;
+
+                fn from_number(number: i64) -> Result<Self, InvalidId> {
+                    Self::new(number)
+                }
+            }
+        )+
+    };
+}
+
+path_ids! {
+    OrderId = "orderId",
+    PaymentId = "paymentId",
+    ProductId = "productId",
+    CouponId = "couponId",
+    DiscrepancyId = "discrepancyId",
+    UserId = "userId"
+}
+
+impl<T: PathId> Id<T> {
+    /// Of a request's path.
+    pub(crate) fn of(request: &HttpRequest) -> Result<T, Failure> {
+        let text = request.match_info().get(T::NAME).unwrap_or_default();
+        digits(text).and_then(|id| T::from_number(id).ok()).ok_or_else(|| Failure::parameter(T::NAME))
+    }
+}
+
+impl<T: PathId> FromRequest for Id<T> {
+    type Error = Failure;
+    type Future = Ready<Result<Self, Failure>>;
+
+    fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
+        ready(Self::of(request).map(Self))
+    }
 }
 
 /// A whole number written with digits only: no sign, no blanks, at most 19 of them.
@@ -166,14 +236,17 @@ pub(crate) fn digits(text: &str) -> Option<i64> {
 /// The parameters of a query. One that is unknown is skipped; one that comes twice is refused.
 pub(crate) struct Query(Vec<(String, String)>);
 
-impl Query {
-    /// Reads the query of a request.
-    pub(crate) fn of(request: &HttpRequest) -> Result<Self, Failure> {
-        web::Query::<Vec<(String, String)>>::from_query(request.query_string())
-            .map(|query| Self(query.into_inner()))
-            .map_err(|_| Failure::parameter("query"))
-    }
+impl FromRequest for Query {
+    type Error = Failure;
+    type Future = Ready<Result<Self, Failure>>;
 
+    fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
+        let query = web::Query::<Vec<(String, String)>>::from_query(request.query_string());
+        ready(query.map(|query| Self(query.into_inner())).map_err(|_| Failure::parameter("query")))
+    }
+}
+
+impl Query {
     /// A parameter as text.
     pub(crate) fn text(&self, name: &'static str) -> Result<Option<&str>, Failure> {
         let mut values = self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
@@ -207,6 +280,19 @@ impl Query {
     pub(crate) fn cursor<T>(&self, new: impl Fn(i64) -> Result<T, InvalidId>) -> Result<Option<T>, Failure> {
         self.parsed("cursor", |text| digits(text).and_then(|id| new(id).ok()))
     }
+}
+
+/// The parameters of a page in the OpenAPI documents. [`Query::cursor`] and [`Query::limit`] read them.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes what Query reads")]
+pub(crate) struct PageParams {
+    /// `nextCursor` of the page before
+    #[param(value_type = String, required = false, pattern = "^[1-9][0-9]{0,14}$", example = "100001")]
+    cursor: Option<String>,
+    /// 20 when absent
+    #[param(value_type = u32, required = false, minimum = 1, maximum = 100, example = 20)]
+    limit: Option<u32>,
 }
 
 /// A page: what is shown, and the cursor of the next one when there is more. The caller asks for one row more than

@@ -1,11 +1,11 @@
 //! The circuits, and what an operator does to them by hand.
 
-use super::actor;
+use super::{Actor, OperatorParam};
 use crate::http::envelope::{Envelope, ok};
 use crate::http::failure::{Case, Failure};
 use crate::http::read::Json;
 use crate::state::OpsState;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -99,18 +99,18 @@ pub(crate) async fn list_circuits(state: web::Data<OpsState>) -> Result<HttpResp
 /// Sets a circuit of this process by hand.
 #[utoipa::path(
     post, path = "/admin/circuits/{name}", operation_id = "setCircuit", tag = "operations",
-    params(("name" = String, Path, example = "pg-payment")),
-    request_body = SetCircuitBody,
+    params(("name" = String, Path, example = "pg-payment"), OperatorParam),
+    request_body(content = SetCircuitBody, example = json!({ "state": "CLOSED" })),
     responses((status = 200, description = "The circuit after it", body = Envelope<CircuitBody>)),
 )]
 pub(crate) async fn set_circuit(
     state: web::Data<OpsState>,
-    request: HttpRequest,
-    body: Json<SetCircuitBody>,
+    name: web::Path<String>,
+    Actor(actor): Actor,
+    Json(body): Json<SetCircuitBody>,
 ) -> Result<HttpResponse, Failure> {
-    let (name, command, actor) =
-        (request.match_info().get("name").unwrap_or_default(), body.0.state, actor(&request)?);
-    let circuit = state.circuits.set(name, command).ok_or(Failure::new(Case::CircuitNotFound))?;
+    let command = body.state;
+    let circuit = state.circuits.set(&name, command).ok_or(Failure::new(Case::CircuitNotFound))?;
     tracing::warn!(circuit = circuit.name, command = command.as_str(), actor, "circuit set by hand");
     ok(circuit)
 }

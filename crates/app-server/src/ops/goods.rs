@@ -1,15 +1,15 @@
 //! Products, stock, coupons and points: what operators make.
 
-use super::actor;
 use super::payments::text;
+use super::{Actor, OperatorParam};
 use crate::api::views::{CouponBody, PointsBody, ProductBody};
 use crate::http::envelope::{Envelope, answer, ok};
 use crate::http::failure::{Case, Failure};
 use crate::http::failure_from::managed;
-use crate::http::read::{Json, path_id};
+use crate::http::read::{Id, Json};
 use crate::state::OpsState;
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpResponse, web};
 use application::manage::ManageError;
 use domain::ports::ProductView;
 use domain::{Discount, Money, ProductId, Stock, UserId};
@@ -38,21 +38,21 @@ fn found(error: ManageError, not_found: Case) -> Failure {
 /// Makes a product.
 #[utoipa::path(
     post, path = "/admin/products", operation_id = "createProduct", tag = "operations",
-    request_body = CreateProductBody,
+    params(OperatorParam),
+    request_body(content = CreateProductBody, example = json!({ "name": "텀블러", "price": 15000, "stock": 100 })),
     responses((status = 201, description = "The product", body = Envelope<ProductBody>)),
 )]
 pub(crate) async fn create_product(
     state: web::Data<OpsState>,
-    request: HttpRequest,
-    body: Json<CreateProductBody>,
+    Actor(actor): Actor,
+    Json(body): Json<CreateProductBody>,
 ) -> Result<HttpResponse, Failure> {
-    let actor = actor(&request)?;
-    let name = text(body.0.name, "name", 1..=200)?;
-    let price = Money::new(body.0.price)?;
+    let name = text(body.name, "name", 1..=200)?;
+    let price = Money::new(body.price)?;
     if price.is_negative() {
         return Err(Failure::field("price"));
     }
-    let stock = Stock::new(body.0.stock)?;
+    let stock = Stock::new(body.stock)?;
     let view = state
         .run(move |app| async move {
             let id = app.create_product(&name, price, stock).await;
@@ -75,18 +75,17 @@ pub(crate) struct SetStockBody {
 /// Sets a product's stock to what was counted.
 #[utoipa::path(
     put, path = "/admin/products/{productId}/stock", operation_id = "setStock", tag = "operations",
-    params(("productId" = i64, Path, minimum = 1, maximum = 9007199254740991_i64)),
-    request_body = SetStockBody,
+    params(("productId" = i64, Path, minimum = 1, maximum = 9007199254740991_i64, example = 1), OperatorParam),
+    request_body(content = SetStockBody, example = json!({ "quantity": 80 })),
     responses((status = 200, description = "The product after it", body = Envelope<ProductBody>)),
 )]
 pub(crate) async fn set_stock(
     state: web::Data<OpsState>,
-    request: HttpRequest,
-    body: Json<SetStockBody>,
+    Id(id): Id<ProductId>,
+    Actor(actor): Actor,
+    Json(body): Json<SetStockBody>,
 ) -> Result<HttpResponse, Failure> {
-    let id = path_id(&request, "productId", ProductId::new)?;
-    let actor = actor(&request)?;
-    let stock = Stock::new(body.0.quantity)?;
+    let stock = Stock::new(body.quantity)?;
     let view = state
         .run(move |app| async move {
             app.set_stock(id, stock).await.map_err(|error| found(error, Case::ProductNotFound))?;
@@ -127,21 +126,23 @@ pub(crate) struct CreateCouponBody {
 /// Makes a coupon that can be issued to buyers.
 #[utoipa::path(
     post, path = "/admin/coupons", operation_id = "createCoupon", tag = "operations",
-    request_body = CreateCouponBody,
+    params(OperatorParam),
+    request_body(content = CreateCouponBody, example = json!({
+        "name": "신규 가입 10% 할인", "discountType": "RATE", "discountValue": 10, "validUntil": "2099-12-31T15:00:00Z",
+    })),
     responses((status = 201, description = "The coupon", body = Envelope<CouponBody>)),
 )]
 pub(crate) async fn create_coupon(
     state: web::Data<OpsState>,
-    request: HttpRequest,
-    body: Json<CreateCouponBody>,
+    Actor(actor): Actor,
+    Json(body): Json<CreateCouponBody>,
 ) -> Result<HttpResponse, Failure> {
-    let actor = actor(&request)?;
-    let name = text(body.0.name, "name", 1..=200)?;
-    let discount = match body.0.discount_type {
-        DiscountTypeBody::Fixed => Discount::fixed(Money::new(body.0.discount_value)?)?,
-        DiscountTypeBody::Rate => Discount::rate(body.0.discount_value)?,
+    let name = text(body.name, "name", 1..=200)?;
+    let discount = match body.discount_type {
+        DiscountTypeBody::Fixed => Discount::fixed(Money::new(body.discount_value)?)?,
+        DiscountTypeBody::Rate => Discount::rate(body.discount_value)?,
     };
-    let valid_until = body.0.valid_until.map(utc).transpose()?;
+    let valid_until = body.valid_until.map(utc).transpose()?;
     let coupon = state
         .run(move |app| async move {
             let coupon = app.create_coupon(&name, discount, valid_until).await;
@@ -162,18 +163,17 @@ fn utc(moment: OffsetDateTime) -> Result<OffsetDateTime, Failure> {
 /// Charges a buyer's points.
 #[utoipa::path(
     post, path = "/admin/users/{userId}/points", operation_id = "chargeUserPoints", tag = "operations",
-    params(("userId" = i64, Path, minimum = 1, maximum = 9007199254740991_i64)),
-    request_body = crate::api::ChargeBody,
+    params(("userId" = i64, Path, minimum = 1, maximum = 9007199254740991_i64, example = 1), OperatorParam),
+    request_body(content = crate::api::ChargeBody, example = json!({ "amount": 10000 })),
     responses((status = 200, description = "The balance after it", body = Envelope<PointsBody>)),
 )]
 pub(crate) async fn charge_points(
     state: web::Data<OpsState>,
-    request: HttpRequest,
-    body: Json<crate::api::ChargeBody>,
+    Id(user): Id<UserId>,
+    Actor(actor): Actor,
+    Json(body): Json<crate::api::ChargeBody>,
 ) -> Result<HttpResponse, Failure> {
-    let user = path_id(&request, "userId", UserId::new)?;
-    let actor = actor(&request)?;
-    let amount = Money::new(body.0.amount)?;
+    let amount = Money::new(body.amount)?;
     let account = state
         .run(move |app| async move {
             let charged = app.charge_points(user, amount).await;

@@ -8,8 +8,11 @@ pub(crate) mod payments;
 
 pub use circuits::{CircuitBody, CircuitCommand, Circuits};
 
+use crate::http::failure::Failure;
+use crate::http::read::single_header;
 use crate::http::routes::resource;
-use actix_web::web;
+use actix_web::{FromRequest, HttpRequest, dev, web};
+use std::future::{Ready, ready};
 
 /// All paths of the operations API.
 pub(crate) fn routes(config: &mut web::ServiceConfig) {
@@ -35,12 +38,28 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         .service(resource("/admin/users/{userId}/points", "POST", [post().to(goods::charge_points)]));
 }
 
+/// Who does it, in the OpenAPI document. [`Actor`] reads it.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "describes what Actor reads")]
+pub(crate) struct OperatorParam {
+    /// Who does it, for the audit; `operator` when absent
+    #[param(rename = "X-Operator", value_type = String, required = false, min_length = 1, max_length = 100, example = "kim")]
+    operator: Option<String>,
+}
+
 /// Who does it, for the audit: the header `X-Operator`, as far as it can be printed.
-pub(crate) fn actor(request: &actix_web::HttpRequest) -> Result<String, crate::http::failure::Failure> {
-    let invalid = || crate::http::failure::Failure::parameter("X-Operator");
-    match crate::http::read::single_header(request.headers(), "x-operator").map_err(|()| invalid())? {
-        None => Ok("operator".to_owned()),
-        Some(name) if (1..=100).contains(&name.len()) => Ok(name.to_owned()),
-        Some(_) => Err(invalid()),
+pub(crate) struct Actor(pub(crate) String);
+
+impl FromRequest for Actor {
+    type Error = Failure;
+    type Future = Ready<Result<Self, Failure>>;
+
+    fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
+        ready(match single_header(request.headers(), "x-operator") {
+            Ok(None) => Ok(Self("operator".to_owned())),
+            Ok(Some(name)) if (1..=100).contains(&name.len()) => Ok(Self(name.to_owned())),
+            Ok(Some(_)) | Err(()) => Err(Failure::parameter("X-Operator")),
+        })
     }
 }

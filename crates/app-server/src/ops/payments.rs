@@ -1,14 +1,14 @@
 //! Payments and the discrepancy ledger, as operators see them.
 
-use super::actor;
+use super::{Actor, OperatorParam};
 use crate::api::payments::sync;
 use crate::api::views::{PaymentBody, PaymentDetailBody, PaymentStatus};
 use crate::http::envelope::{Envelope, ok};
 use crate::http::failure::{Case, Failure};
 use crate::http::failure_from::managed;
-use crate::http::read::{Json, Query, duration, page, path_id};
+use crate::http::read::{Id, Json, PageParams, Query, duration, page};
 use crate::state::OpsState;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpResponse, web};
 use domain::ports::{AdminPaymentFilter, DiscrepancyStatus, DiscrepancyView, PaymentRecord};
 use domain::{DiscrepancyId, PaymentId};
 use serde::{Deserialize, Serialize};
@@ -97,18 +97,13 @@ impl From<&domain::ports::PaymentView> for AdminPaymentDetailBody {
 #[utoipa::path(
     get, path = "/admin/payments", operation_id = "listPayments", tag = "operations",
     params(
-        ("status" = Option<PaymentStatus>, Query),
+        ("status" = Option<PaymentStatus>, Query, example = "IN_PROGRESS"),
         ("olderThan" = Option<String>, Query, pattern = "^[1-9][0-9]{0,3}(ms|s|m|h)$", example = "5m", description = "Placed longer ago than this"),
-        ("cursor" = Option<String>, Query, pattern = "^[1-9][0-9]{0,14}$", description = "`nextCursor` of the page before"),
-        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "20 when absent"),
+        PageParams,
     ),
     responses((status = 200, description = "A page of payments", body = Envelope<AdminPaymentPage>)),
 )]
-pub(crate) async fn list_payments(
-    state: web::Data<OpsState>,
-    request: HttpRequest,
-) -> Result<HttpResponse, Failure> {
-    let query = Query::of(&request)?;
+pub(crate) async fn list_payments(state: web::Data<OpsState>, query: Query) -> Result<HttpResponse, Failure> {
     let limit = query.limit()?;
     let filter = AdminPaymentFilter {
         status: query.parsed("status", domain::PaymentStatus::parse)?,
@@ -124,14 +119,13 @@ pub(crate) async fn list_payments(
 /// Shows a payment with all that is known of it.
 #[utoipa::path(
     get, path = "/admin/payments/{paymentId}", operation_id = "getAdminPayment", tag = "operations",
-    params(("paymentId" = i64, Path, minimum = 1, maximum = 9007199254740991_i64)),
+    params(("paymentId" = i64, Path, minimum = 1, maximum = 9007199254740991_i64, example = 1)),
     responses((status = 200, description = "The payment", body = Envelope<AdminPaymentDetailBody>)),
 )]
 pub(crate) async fn get_payment(
     state: web::Data<OpsState>,
-    request: HttpRequest,
+    Id(id): Id<PaymentId>,
 ) -> Result<HttpResponse, Failure> {
-    let id = path_id(&request, "paymentId", PaymentId::new)?;
     let view = state.run(move |app| async move { app.queries().payment(None, id).await }).await?;
     ok(AdminPaymentDetailBody::from(&view.ok_or(Failure::new(Case::PaymentNotFound))?))
 }
@@ -139,15 +133,15 @@ pub(crate) async fn get_payment(
 /// Asks the payment gateway about a payment now, and settles it.
 #[utoipa::path(
     post, path = "/admin/payments/{paymentId}/sync", operation_id = "syncAdminPayment", tag = "operations",
-    params(("paymentId" = i64, Path, minimum = 1, maximum = 9007199254740991_i64)),
+    params(("paymentId" = i64, Path, minimum = 1, maximum = 9007199254740991_i64, example = 1), OperatorParam),
     responses((status = 200, description = "The payment after it", body = Envelope<AdminPaymentDetailBody>)),
 )]
 pub(crate) async fn sync_payment(
     state: web::Data<OpsState>,
-    request: HttpRequest,
+    Id(id): Id<PaymentId>,
+    Actor(actor): Actor,
 ) -> Result<HttpResponse, Failure> {
-    let id = path_id(&request, "paymentId", PaymentId::new)?;
-    tracing::info!(payment_id = %id, actor = actor(&request)?, "sync by hand");
+    tracing::info!(payment_id = %id, actor, "sync by hand");
     let view = state.run(move |app| sync(app, id)).await?;
     ok(AdminPaymentDetailBody::from(&view))
 }
@@ -243,17 +237,15 @@ pub(crate) struct DiscrepancyPage {
 #[utoipa::path(
     get, path = "/admin/discrepancies", operation_id = "listDiscrepancies", tag = "operations",
     params(
-        ("status" = Option<DiscrepancyState>, Query),
-        ("cursor" = Option<String>, Query, pattern = "^[1-9][0-9]{0,14}$", description = "`nextCursor` of the page before"),
-        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "20 when absent"),
+        ("status" = Option<DiscrepancyState>, Query, example = "OPEN"),
+        PageParams,
     ),
     responses((status = 200, description = "A page of the ledger", body = Envelope<DiscrepancyPage>)),
 )]
 pub(crate) async fn list_discrepancies(
     state: web::Data<OpsState>,
-    request: HttpRequest,
+    query: Query,
 ) -> Result<HttpResponse, Failure> {
-    let query = Query::of(&request)?;
     let status = query.parsed("status", DiscrepancyStatus::parse)?;
     let before = query.cursor(DiscrepancyId::new)?;
     let limit = query.limit()?;
@@ -279,21 +271,20 @@ pub(crate) struct ResolveBody {
 #[utoipa::path(
     post, path = "/admin/discrepancies/{discrepancyId}/resolve", operation_id = "resolveDiscrepancy", tag = "operations",
     params(
-        ("discrepancyId" = i64, Path, minimum = 1, maximum = 9007199254740991_i64),
-        ("X-Operator" = Option<String>, Header, min_length = 1, max_length = 100, description = "Who does it"),
+        ("discrepancyId" = i64, Path, minimum = 1, maximum = 9007199254740991_i64, example = 1),
+        OperatorParam,
     ),
-    request_body = ResolveBody,
+    request_body(content = ResolveBody, example = json!({ "resolution": "REFUNDED", "note": "PG 콘솔에서 취소함" })),
     responses((status = 200, description = "The row after it", body = Envelope<DiscrepancyBody>)),
 )]
 pub(crate) async fn resolve_discrepancy(
     state: web::Data<OpsState>,
-    request: HttpRequest,
-    body: Json<ResolveBody>,
+    Id(id): Id<DiscrepancyId>,
+    Actor(actor): Actor,
+    Json(body): Json<ResolveBody>,
 ) -> Result<HttpResponse, Failure> {
-    let id = path_id(&request, "discrepancyId", DiscrepancyId::new)?;
-    let actor = actor(&request)?;
-    let resolution = text(body.0.resolution, "resolution", 1..=100)?;
-    let note = text(body.0.note.unwrap_or_default(), "note", 0..=1000)?;
+    let resolution = text(body.resolution, "resolution", 1..=100)?;
+    let note = text(body.note.unwrap_or_default(), "note", 0..=1000)?;
     let view = state
         .run(move |app| async move {
             let resolved = app.resolve_discrepancy(id, &resolution, &note, &actor).await;

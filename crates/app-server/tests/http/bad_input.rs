@@ -1,6 +1,9 @@
 //! Bad input gets the documented error in the envelope, takes nothing, and panics nobody.
 
-use crate::support::{Request, Server, assert_failure, card_order};
+use crate::support::{DEADLINE, Request, Server, assert_failure, card_order};
+use bootstrap::shutdown::Drained;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 /// F21, F22.
 #[tokio::test(flavor = "multi_thread")]
@@ -276,4 +279,78 @@ async fn pages_of_other_origins_call_only_where_they_are_allowed() {
     assert_eq!((told.status, told.header(allowing)), (200, None));
     let told = preflight(&open, "https://shop.example", "DELETE").send().await;
     assert_failure(&told, 403, "FORBIDDEN", "CROSS_SITE");
+}
+
+/// Sends these bytes and nothing more; what comes back until the server closes the connection.
+async fn on_the_wire(server: &Server, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(server.addr).await.expect("a server listens");
+    stream.write_all(bytes).await.expect("bytes that are read");
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut answer)).await;
+    read.expect("an end in time").expect("an orderly end");
+    String::from_utf8(answer).expect("text")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heads_that_are_too_large_are_refused_in_the_envelope() {
+    let server =
+        Server::with(&[("HOLDFAST__SERVER__MAX_HEAD_SIZE", "4096"), ("HOLDFAST__SERVER__MAX_HEADERS", "20")]);
+    let product = server.product(15_000, 10).await;
+    let order = server.post("/api/v1/orders", card_order(product, 1));
+    let many = (0..20).fold(order.clone(), |request, at| request.header(&format!("X-{at}"), "x"));
+    let long = |length: usize| "x".repeat(length);
+    for too_large in [
+        order.clone().header("X-Long", &long(4096)),
+        order.clone().header(&long(4096), "x"),
+        many,
+        server.get(&format!("/api/v1/products?cursor={}", long(4096))),
+        server.ops_get("/health/live").header("X-Long", &long(4096)),
+        server.get("/nowhere").header("X-Long", &long(4096)),
+    ] {
+        let told = too_large.send().await;
+        assert_failure(&told, 431, "REQUEST_HEADER_FIELDS_TOO_LARGE", "HEADERS_TOO_LARGE");
+        assert!(!told.body.contains("xxx"), "{}", told.body);
+    }
+    assert_eq!(server.gateway.inner.calls().len(), 0);
+    assert_eq!(server.get(&format!("/api/v1/products/{product}")).send().await.data("stock"), 10);
+    // To the byte: the head of this request is as long as its text up to the empty line.
+    let path = "/api/v1/products";
+    let plain =
+        format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nX-Long: \r\n", server.addr).len();
+    for (length, status) in [(4096 - plain, 200), (4096 - plain + 1, 431)] {
+        let request = Request::new(server.addr, "GET", path).header("X-Long", &long(length));
+        assert_eq!(request.send().await.status, status, "{length}");
+    }
+}
+
+/// More than the framework's own limits (128 KiB, 96 headers) never reaches the program. Were a connection or a worker
+/// lost by it, the later ones could not be served.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_framework_refuses_leaves_nothing_behind() {
+    let server = Server::with(&[
+        ("HOLDFAST__SERVER__MAX_CONNECTIONS", "4"),
+        ("HOLDFAST__SERVER__MAX_HEAD_SIZE", "131072"),
+        ("HOLDFAST__SERVER__MAX_HEADERS", "96"),
+    ]);
+    let first_line = "GET /api/v1/products HTTP/1.1\r\n";
+    // As long as the framework reads, and without an end.
+    let long = format!("{first_line}X-Long: {}", "x".repeat(131_072 - first_line.len() - "X-Long: ".len()));
+    let many = (0..97).fold(first_line.to_owned(), |head, at| format!("{head}X-{at}: x\r\n")) + "\r\n";
+    let broken = "\u{1}\u{2}\u{3}\r\n\r\n".to_owned();
+    for (bytes, status) in [(long, 431), (many, 431), (broken, 400)] {
+        for _ in 0..10 {
+            let told = on_the_wire(&server, bytes.as_bytes()).await;
+            assert!(told.starts_with(&format!("HTTP/1.1 {status} ")), "{told}");
+            assert!(told.ends_with("\r\n\r\n"), "no body, and nothing of what was sent: {told}");
+        }
+    }
+    assert_eq!(server.get("/api/v1/products").send().await.status, 200);
+    assert_eq!(server.stop().await, Drained::Complete);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_does_not_come_to_its_end_is_not_waited_for() {
+    let server = Server::with(&[("HOLDFAST__SERVER__CLIENT_REQUEST_TIMEOUT", "100ms")]);
+    let told = on_the_wire(&server, b"GET /api/v1/products HTTP/1.1\r\nHost: x\r\nX-Slo").await;
+    assert!(told.starts_with("HTTP/1.1 408 "), "{told}");
 }

@@ -226,7 +226,7 @@ async fn a_discrepancy_is_resolved_once() {
     assert_html(
         &page(&server, "/").send().await,
         200,
-        &["1 open discrepancies", "LATE_SUCCESS", "Settle them"],
+        &["1 open discrepancy", "LATE_SUCCESS", "Settle them"],
     );
     assert_html(
         &page(&server, "/discrepancies").send().await,

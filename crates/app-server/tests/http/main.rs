@@ -7,9 +7,13 @@ mod console;
 #[cfg(test)]
 mod documents;
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod flow;
 #[cfg(test)]
 mod fuzz;
+#[cfg(test)]
+mod killed;
 #[cfg(test)]
 mod operations;
 #[cfg(test)]

@@ -6,7 +6,7 @@ use domain::settlement::{Transaction, TransactionStatus};
 use domain::{FailureMessage, GatewayKey, GatewayOrderRef, Money};
 use std::time::Duration;
 
-fn callback_token(server: &Server) -> String {
+pub(crate) fn callback_token(server: &Server) -> String {
     let calls = server.gateway.inner.calls();
     let url = calls.iter().rev().find_map(|call| match call {
         test_support::GatewayCall::Charge(request) => Some(request.callback_url.clone()),

@@ -66,6 +66,10 @@ fn server(cores: usize) -> ServerSettings {
         max_connections: 25_000,
         // The largest order that means anything (100 products) is below 8 KiB.
         max_body_size: 65_536,
+        // What other servers and proxies take by default; a browser's or a proxy's request has 10 to 30 headers and,
+        // with a token, 1 to 4 KiB.
+        max_head_size: 16_384,
+        max_headers: 64,
         keep_alive: secs(30),
         client_request_timeout: secs(5),
         client_disconnect_timeout: secs(1),

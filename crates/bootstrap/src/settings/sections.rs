@@ -112,6 +112,11 @@ section! {
             max_connections: usize => between(1, 1_000_000),
             /// Bytes a request body may have (413 above; the callback has its own limit of 8 KiB by contract).
             max_body_size: usize => between(1024, 1_048_576),
+            /// Bytes a request's head (its first line and all headers) may have (431 above; over 128 KiB the connection is
+            /// closed with a bare 431).
+            max_head_size: usize => between(1024, 131_072),
+            /// Headers a request may have (431 above; over 96 the connection is closed with a bare 431).
+            max_headers: usize => between(8, 96),
             /// How long an idle connection is kept; `0s` closes it after each answer.
             keep_alive: Duration => between(ms(0), secs(3600)),
             /// How long a client may take to send a request's headers.

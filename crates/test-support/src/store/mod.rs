@@ -77,6 +77,7 @@ struct Shared {
     issued_coupons: Sequence,
     orders: Sequence,
     payments: Sequence,
+    discrepancies: Sequence,
     rows: Sequence,
     leases: Sequence,
     deadlocks: AtomicI64,
@@ -108,6 +109,7 @@ impl FakeDatabase {
             // As in the migrations: the gateway wants an order id of at least six characters.
             orders: from(100_001),
             payments: from(1),
+            discrepancies: from(1),
             rows: from(1),
             leases: from(1),
             deadlocks: AtomicI64::new(0),

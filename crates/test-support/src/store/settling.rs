@@ -138,7 +138,8 @@ pub(super) async fn record_discrepancy(
     if work.get(&fact, |tables| &tables.facts).is_some() {
         return Ok(None);
     }
-    let id = DiscrepancyId::new(work.shared.rows.next()).map_err(|error| other(&error.to_string()))?;
+    let id =
+        DiscrepancyId::new(work.shared.discrepancies.next()).map_err(|error| other(&error.to_string()))?;
     let stored = DiscrepancyRow {
         row: row.clone(),
         status: DiscrepancyStatus::Open,
