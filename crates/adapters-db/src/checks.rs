@@ -18,9 +18,9 @@ use futures_util::try_join;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// $1 moment that counts (none: now), $2 least age, $3 lease, both in microseconds, $4 limit.
+/// $1 moment that counts (none, or when the clock was turned back later than now: now), $2 least age, $3 lease, both in microseconds, $4 limit.
 const CLAIM_UNSETTLED: &str = "\
-WITH moment AS MATERIALIZED (SELECT coalesce($1, now()) AS at),
+WITH moment AS MATERIALIZED (SELECT least($1, now()) AS at),
 candidate AS MATERIALIZED (
     SELECT p.id, p.updated_at + $2 * interval '1 microsecond' <= (SELECT at FROM moment) AS aged
     FROM payment p LEFT JOIN payment_check c ON c.payment_id = p.id
@@ -49,9 +49,9 @@ WHERE c.parked_at IS NULL
 RETURNING c.payment_id, c.lease_id, c.scheduled, c.claimed_at, c.transaction_seen, c.not_found_count,
     c.not_found_at, c.failures, c.watch_step";
 
-/// $1 moment that counts (none: now), $2 is not used, $3 lease in microseconds, $4 limit.
+/// $1 moment that counts (none, or when the clock was turned back later than now: now), $2 is not used, $3 lease in microseconds, $4 limit.
 const CLAIM_WATCHED: &str = "\
-WITH moment AS MATERIALIZED (SELECT coalesce($1, now()) AS at, $2 AS unused),
+WITH moment AS MATERIALIZED (SELECT least($1, now()) AS at, $2 AS unused),
 candidate AS MATERIALIZED (
     SELECT p.id
     FROM payment_check c JOIN payment p ON p.id = c.payment_id

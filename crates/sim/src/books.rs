@@ -3,6 +3,7 @@
 use crate::kinds::Kind;
 use domain::{PaymentId, ProductId, UserId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// A breach of an invariant.
@@ -59,6 +60,8 @@ pub struct Books {
     pub points: BTreeMap<UserId, i64>,
     /// Answers given under an Idempotency-Key.
     pub answers: BTreeMap<(UserId, String), String>,
+    /// When each payment was stored first, whatever the database's clock said.
+    pub placed: BTreeMap<PaymentId, Instant>,
     /// When each payment ended.
     pub ended: BTreeMap<PaymentId, Instant>,
 }
@@ -67,6 +70,11 @@ impl Books {
     /// One order's page.
     pub fn order(&mut self, order: i64) -> &mut OrderBook {
         self.orders.entry(order).or_default()
+    }
+
+    /// How old a payment really is.
+    pub fn age(&self, payment: PaymentId) -> Duration {
+        self.placed.get(&payment).map_or(Duration::ZERO, Instant::elapsed)
     }
 
     /// A fault befell an order.

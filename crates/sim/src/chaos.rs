@@ -45,6 +45,11 @@ async fn strike(world: &Arc<World>, kind: Kind) {
             *lock(&world.database_back) = now + span;
             lasting(world, kind, span);
         }
+        Kind::ClockBack => {
+            let by = between(1_000, 600_000);
+            lasting(world, kind, by);
+            world.database.turn_clock_back(by);
+        }
         Kind::GatewayOutage => {
             let (span, hangs) = (between(500, 240_000), chance.percent(50));
             lock(&world.gateway).away_until = Some((now + span, hangs));

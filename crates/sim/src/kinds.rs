@@ -1,4 +1,4 @@
-//! The kinds of faults, each with the rows of the failure catalogue (`F01`..`F80`) that it provokes.
+//! The kinds of faults, each with the rows of the failure catalogue that it provokes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -54,6 +54,8 @@ kinds! {
         CommitUnknownLost "F08 F79" 8;
         /// The database is away for seconds to minutes.
         DbOutage "F42 F79" 0;
+        /// The database's clock jumps back by up to ten minutes. It is the only one that ages are told by: programs have none.
+        ClockBack "F73 F74" 0;
     }
     "process" {
         /// An app-server dies at a step.

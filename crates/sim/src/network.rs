@@ -62,6 +62,7 @@ pub fn schedule_callbacks(
             if due && !lock(&world.gateway).will_tell(&key, &token, Instant::now()) {
                 return;
             }
+            lock(&world.gateway).tell(key.clone(), token.clone());
             let taken = deliver(&world, order, &token, &key).await;
             if taken == Some(Err(true)) {
                 world.violation("F45", order, "the gateway's own callback was refused as unknown");

@@ -14,6 +14,10 @@ pub struct Plan {
     pub faults: BTreeSet<Kind>,
     /// How often they strike, in per cent of their usual rate.
     pub intensity: u64,
+    /// The most often that a kind strikes where it can, of 1000: below that, so that nothing is out of order for ever.
+    pub most: u64,
+    /// How many of 100 requests a healthy gateway answers with 500 (spec 02).
+    pub ordinary_500: u64,
     /// Servers of the API.
     pub apps: usize,
     /// Reconcilers.
@@ -49,6 +53,8 @@ impl Plan {
             seed,
             faults,
             intensity: [50, 100, 100, 250].get(pick(0, 3)).copied().unwrap_or(100),
+            most: 900,
+            ordinary_500: 40,
             apps: pick(1, 3),
             reconcilers: pick(1, 3),
             clients: pick(2, 6),

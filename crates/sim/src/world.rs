@@ -156,7 +156,7 @@ impl World {
         if self.is_healed() || !self.plan.has(kind) {
             return false;
         }
-        let per_mille = (kind.rate() * self.plan.intensity / 100).min(900);
+        let per_mille = (kind.rate() * self.plan.intensity / 100).min(self.plan.most);
         let hit = self.stream(kind).below(1000) < per_mille;
         if hit {
             self.struck(kind, order);

@@ -251,7 +251,8 @@ pub struct ClaimOptions {
     /// Nobody else gets them for so long.
     pub lease: Duration,
     /// Only those that were due at this moment; `None`: now. A turn passes its beginning, so that it examines no
-    /// payment twice however soon that is due again.
+    /// payment twice however soon that is due again. A moment that is still to come, by a clock that was turned back
+    /// meanwhile, counts as now.
     pub due_by: Option<Timestamp>,
 }
 

@@ -6,4 +6,4 @@ mod model;
 mod transport;
 
 pub use model::{Gateway, Transaction};
-pub use transport::ModelTransport;
+pub use transport::{CALLBACK_PREFIX, ModelTransport};

@@ -1,7 +1,7 @@
 //! The gateway's transactions: the truth, which only the oracle may read directly.
 
 use domain::settlement::TransactionStatus;
-use domain::{GatewayKey, GatewayOrderRef, Money};
+use domain::{GatewayKey, GatewayOrderRef, MerchantId, Money};
 use std::collections::BTreeMap;
 use tokio::time::Instant;
 
@@ -10,8 +10,12 @@ use tokio::time::Instant;
 pub struct Transaction {
     /// Its name.
     pub key: GatewayKey,
+    /// Who requested it; nobody else sees it.
+    pub merchant: MerchantId,
     /// The order it was requested for.
     pub order_ref: GatewayOrderRef,
+    /// Why it fails, if it does.
+    pub refusal: &'static str,
     /// What it charges.
     pub amount: Money,
     /// Where its callback goes: the token at the end of the address.
@@ -30,6 +34,16 @@ impl Transaction {
         self.states.iter().rev().find(|(since, _)| *since <= at).map(|(_, status)| *status)
     }
 
+    /// What the gateway says of a state.
+    pub fn reason(&self, status: TransactionStatus) -> Option<String> {
+        let reason = match status {
+            TransactionStatus::Pending => return None,
+            TransactionStatus::Success => "정상 승인되었습니다.",
+            TransactionStatus::Failed => self.refusal,
+        };
+        Some(reason.to_owned())
+    }
+
     /// It was, or is, SUCCESS by then.
     pub fn approved_by(&self, at: Instant) -> bool {
         self.states.iter().any(|(since, status)| *since <= at && *status == TransactionStatus::Success)
@@ -41,6 +55,8 @@ impl Transaction {
 pub struct Gateway {
     all: Vec<Transaction>,
     by_key: BTreeMap<GatewayKey, usize>,
+    /// Callbacks sent, by transaction and token.
+    told: Vec<(GatewayKey, String)>,
     /// Connections are refused (or hang) until then.
     pub away_until: Option<(Instant, bool)>,
     /// Look-ups answer 404 until then.
@@ -78,6 +94,16 @@ impl Gateway {
             transaction.order_ref == *order_ref && !transaction.gone && transaction.created <= at
         };
         self.all.iter().filter(mine).collect()
+    }
+
+    /// A callback leaves.
+    pub fn tell(&mut self, key: GatewayKey, token: String) {
+        self.told.push((key, token));
+    }
+
+    /// Callbacks that left, oldest first.
+    pub fn told(&self) -> &[(GatewayKey, String)] {
+        &self.told
     }
 
     /// A key that is given to somebody already.

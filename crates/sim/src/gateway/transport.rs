@@ -15,10 +15,14 @@ use std::time::Duration;
 use test_support::{Site, TestEntropy};
 use tokio::time::{Instant, sleep_until};
 
+/// What a callback's address must begin with.
+pub const CALLBACK_PREFIX: &str = "http://localhost:8080";
+
 /// What the gateway answers to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reply {
     Accepted,
+    Refused(&'static str),
     Status(u16),
     Unreadable,
     Reset,
@@ -88,7 +92,7 @@ impl ModelTransport {
             return PaymentAttempt::NotReached { cause, may_have_created: false, retry_after: None };
         }
         crate::oracle::on_post(world, &self.process, request);
-        let fate = fate(world, order);
+        let fate = fate(world, order, request);
         let created = fate.created_after.and_then(|after| create(world, request, order, after, fate));
         if matches!(fate.reply, Reply::Status(500 | 503)) {
             lock(&world.books).unasked(order);
@@ -158,7 +162,7 @@ impl Transport for ModelTransport {
 
     async fn find_by_key(
         &self,
-        _merchant: &MerchantId,
+        merchant: &MerchantId,
         key: &GatewayKey,
         limits: Limits,
     ) -> LookupAttempt<domain::settlement::Transaction> {
@@ -173,7 +177,7 @@ impl Transport for ModelTransport {
         }
         let found = {
             let gateway = lock(&world.gateway);
-            let found = gateway.by_key(key, at);
+            let found = gateway.by_key(key, at).filter(|found| found.merchant == *merchant);
             found.and_then(|found| Some((found.clone(), found.status_at(at)?)))
         };
         world.tell(order, "by key", || {
@@ -182,18 +186,18 @@ impl Transport for ModelTransport {
         });
         Ok(found.map_or(Lookup::NotFound, |(found, status)| {
             Lookup::Found(domain::settlement::Transaction {
+                reason: found.reason(status),
                 key: found.key,
                 order_ref: found.order_ref,
                 amount: found.amount,
                 status,
-                reason: reason(status),
             })
         }))
     }
 
     async fn find_by_order(
         &self,
-        _merchant: &MerchantId,
+        merchant: &MerchantId,
         order_ref: &GatewayOrderRef,
         limits: Limits,
     ) -> LookupAttempt<Vec<TransactionSummary>> {
@@ -203,12 +207,13 @@ impl Transport for ModelTransport {
         let Shown::At(at) = self.ask(&world, order, limits).await? else { return Ok(Lookup::NotFound) };
         let listed: Vec<TransactionSummary> = {
             let gateway = lock(&world.gateway);
-            let all = gateway.by_order(order_ref, at);
+            let all = gateway.by_order(order_ref, at).into_iter().filter(|one| one.merchant == *merchant);
             let summary = |transaction: &Transaction| {
                 let status = transaction.status_at(at)?;
-                Some(TransactionSummary { key: transaction.key.clone(), status, reason: reason(status) })
+                let reason = transaction.reason(status);
+                Some(TransactionSummary { key: transaction.key.clone(), status, reason })
             };
-            all.into_iter().filter_map(summary).collect()
+            all.filter_map(summary).collect()
         };
         world.tell(order, "by order", || {
             let statuses: Vec<_> = listed.iter().map(|one| (one.key.as_str(), one.status)).collect();
@@ -221,16 +226,22 @@ impl Transport for ModelTransport {
     }
 }
 
-fn reason(status: TransactionStatus) -> Option<String> {
-    match status {
-        TransactionStatus::Pending => None,
-        TransactionStatus::Success => Some("정상 승인되었습니다.".to_owned()),
-        TransactionStatus::Failed => Some("한도초과입니다. 다른 카드를 선택해주세요.".to_owned()),
+/// What the gateway refuses, in the order in which it looks (spec 02). Card and merchant can't be malformed here: their
+/// types allow only what is well-formed.
+fn refusal(request: &ChargeRequest) -> Option<&'static str> {
+    let order = request.order_ref.as_str();
+    if order.trim().is_empty() || order.chars().count() < 6 {
+        return Some("주문 ID는 6자리 이상 문자열이어야 합니다.");
     }
+    if !request.amount.is_positive() {
+        return Some("결제금액은 양의 정수여야 합니다.");
+    }
+    let ours = request.callback_url.starts_with(CALLBACK_PREFIX);
+    (!ours).then_some("콜백 URL 은 http://localhost:8080 로 시작해야 합니다.")
 }
 
 /// What becomes of a request: as documented, unless a fault strikes.
-fn fate(world: &World, order: i64) -> Fate {
+fn fate(world: &World, order: i64, request: &ChargeRequest) -> Fate {
     let mut latency = millis(100 + world.draw.below(401));
     if world.strikes(Kind::SlowAnswer, order) {
         latency = millis(600 + world.chance(Kind::SlowAnswer).below(800));
@@ -239,8 +250,11 @@ fn fate(world: &World, order: i64) -> Fate {
     let fate = |created_after, reply| Fate { created_after, reply, latency, direct: false };
     let strikes = |kind| world.strikes(kind, order);
     let either = |kind: Kind| if world.chance(kind).percent(50) { stored } else { None };
+    if let Some(message) = refusal(request) {
+        return Fate { latency: Duration::ZERO, ..fate(None, Reply::Refused(message)) };
+    }
     if strikes(Kind::Http400) {
-        return fate(None, Reply::Status(400));
+        return fate(None, Reply::Refused("카드 정보가 올바르지 않습니다."));
     }
     if strikes(Kind::Http401) {
         return fate(None, Reply::Status(401));
@@ -280,8 +294,8 @@ fn fate(world: &World, order: i64) -> Fate {
         let later = millis(30_000 + world.chance(Kind::Backlog).below(90_000));
         return fate(Some(later), Reply::Nothing);
     }
-    // 40 % of a healthy gateway's answers are 500s, with nothing created.
-    if world.draw.percent(40) || strikes(Kind::Http500) {
+    // So many of a healthy gateway's answers are 500s, with nothing created.
+    if world.draw.percent(world.plan.ordinary_500) || strikes(Kind::Http500) {
         return fate(None, Reply::Status(500));
     }
     if strikes(Kind::DirectStatus) {
@@ -313,9 +327,9 @@ async fn answer(
         Reply::Nothing => uncertain(cause::READ_TIMEOUT),
         Reply::Unreadable => uncertain(cause::UNREADABLE_BODY),
         Reply::Reset => uncertain(cause::CONNECTION_RESET),
-        Reply::Status(400) => PaymentAttempt::Rejected {
-            message: FailureMessage::from_outside("카드 정보가 올바르지 않습니다."),
-        },
+        Reply::Refused(message) => {
+            PaymentAttempt::Rejected { message: FailureMessage::from_outside(message) }
+        }
         Reply::Status(status @ (401 | 403 | 404 | 405)) => PaymentAttempt::Misconfigured { status },
         Reply::Status(status @ (429 | 500 | 503)) => PaymentAttempt::NotReached {
             cause: cause::of_status(status),
@@ -357,8 +371,15 @@ fn create(
         let future: Vec<_> = states.iter().map(|(at, status)| (*at - now, status)).collect();
         format!("the gateway stores {key} over {amount} won: {future:?}")
     });
+    let refusal = if draw.below(3) < 2 {
+        "한도초과입니다. 다른 카드를 선택해주세요."
+    } else {
+        "잘못된 카드입니다. 다른 카드를 선택해주세요."
+    };
     let transaction = Transaction {
         key: key.clone(),
+        merchant: request.merchant.clone(),
+        refusal,
         order_ref: request.order_ref.clone(),
         amount,
         token: token.clone(),

@@ -52,6 +52,9 @@ fn payment(world: &World, name: &'static str, view: View<'_>, row: &PaymentRow) 
     if name == "place_order" {
         set_flow(order);
     }
+    if earlier.is_none() {
+        lock(&world.books).placed.insert(payment.id(), Instant::now());
+    }
     world.tell(order, payment.status().as_str(), || {
         let from = earlier.map_or("nothing", |earlier| earlier.status().as_str());
         format!("{name}: {from} -> {} key {:?}", payment.status(), payment.key())
@@ -94,7 +97,7 @@ fn undecided(world: &World, view: View<'_>, row: &PaymentRow) {
     let payment = &row.record.payment.value;
     let order = payment.order_id().get();
     let asked = view.changes.history(payment.id()).last().is_some_and(|event| event.cause != Cause::Api);
-    let young = world.database.now() - row.record.created_at < time::Duration::seconds(290);
+    let young = lock(&world.books).age(payment.id()) < Duration::from_secs(290);
     let deceived = [
         Kind::LookupFalse404,
         Kind::LookupStale,

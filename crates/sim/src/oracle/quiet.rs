@@ -127,8 +127,9 @@ fn progress(world: &World, tables: &Tables, payment: &Payment, rows: &[&Discrepa
     let order = payment.order_id().get();
     // A gateway that forgot everything, and knows not even one PAID transaction of ours since: nothing is believed of it,
     // and a person is told (F62).
-    let wiped = lock(&world.counts).struck.contains_key(&Kind::GatewayWipe);
-    let interlocked = wiped && !knows_any_paid(world, tables);
+    let struck = |kind| lock(&world.counts).struck.contains_key(&kind);
+    let interlocked = struck(Kind::GatewayWipe)
+        && (!knows_any_paid(world, tables) || (struck(Kind::ClockBack) && !knows_last_paid(world, tables)));
     let parked = rows.iter().any(|row| row.row.discrepancy.kind == DiscrepancyKind::Poison);
     if !payment.status().is_terminal() && !parked && !interlocked {
         world.violation("I9", order, format!("still {} 25 hours after the faults", payment.status()));
@@ -152,6 +153,18 @@ fn knows_any_paid(world: &World, tables: &Tables) -> bool {
     paid.filter(|payment| payment.status() == PaymentStatus::Paid)
         .filter_map(|payment| payment.key())
         .any(|key| gateway.by_key(key, Instant::now()).is_some())
+}
+
+/// By a clock that was turned back, the payment that was paid last may be one from before the gateway forgot everything:
+/// until the clock has caught up and another order is paid, nothing is believed (F62, F74).
+fn knows_last_paid(world: &World, tables: &Tables) -> bool {
+    let paid = tables.payments.values().filter(|row| {
+        let payment = &row.record.payment.value;
+        payment.status() == PaymentStatus::Paid && payment.key().is_some()
+    });
+    let last = paid.max_by_key(|row| (row.record.updated_at, row.record.payment.value.id()));
+    let key = last.and_then(|row| row.record.payment.value.key());
+    key.is_none_or(|key| lock(&world.gateway).by_key(key, Instant::now()).is_some())
 }
 
 fn is_charge_of(row: &DiscrepancyRow, transaction: &Transaction) -> bool {
@@ -230,7 +243,7 @@ fn outcome(world: &World, row: &PaymentRow, mine: &[&Transaction], rows: &[&Disc
         let page = books.order(order);
         (page.faults.clone(), page.posts.len())
     };
-    let placed = Instant::now() - elapsed(world, row);
+    let placed = Instant::now() - lock(&world.books).age(payment.id());
     let good = mine.iter().find(|transaction| {
         let in_time = transaction.approved_by(placed + IN_TIME);
         in_time && !transaction.gone && transaction.amount == payment.amounts().paid_amount()
@@ -264,10 +277,6 @@ fn excused_by_two(faults: &BTreeSet<Kind>, requests: usize) -> bool {
         Kind::SlowAnswer,
     ];
     created && (unable.iter().any(|kind| faults.contains(kind)) || requests > 2)
-}
-
-fn elapsed(world: &World, row: &PaymentRow) -> Duration {
-    (world.database.now() - row.record.created_at).unsigned_abs()
 }
 
 /// A definite answer is never contradicted later.

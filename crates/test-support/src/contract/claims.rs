@@ -71,6 +71,20 @@ pub async fn a_turn_examines_nothing_twice(world: World) {
     assert_eq!(next, [early.payment_id, late.payment_id]);
 }
 
+/// F74: after the clock was turned back a turn's beginning is still to come; what is not due yet stays so all the same.
+pub async fn a_moment_to_come_counts_as_now(world: World) {
+    world.place().await;
+    tick().await;
+    let claim = world.claim(&UNSETTLED).await.remove(0);
+    assert!(world.finish(&claim, &next_check(PUT_OFF)).await);
+    world.place().await;
+    let to_come = Some(claim.claimed_at + 2 * HOUR);
+    let turn = ClaimOptions { due_by: to_come, min_age: HOUR, ..UNSETTLED };
+    assert!(ids(&world, &turn).await.is_empty());
+    assert!(ids(&world, &ClaimOptions { due_by: to_come, ..WATCHED_ONES }).await.is_empty());
+    assert_eq!(ids(&world, &ClaimOptions { due_by: to_come, ..UNSETTLED }).await.len(), 1);
+}
+
 /// Who has been due longest comes first, so that nobody starves.
 pub async fn longest_due_first(world: World) {
     let mut placed = Vec::new();

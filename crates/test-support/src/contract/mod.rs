@@ -76,7 +76,7 @@ macro_rules! port_contract {
                 a_wake_up_keeps_the_set_time, a_wake_up_outlives_its_examiner,
                 a_hint_during_its_look_up_is_looked_up_again, a_claim_can_end_with_a_wake_up;
             claims: age_makes_a_payment_due, two_claimers_share_nothing, a_claim_takes_its_limit,
-                a_turn_examines_nothing_twice, longest_due_first, a_lease_keeps_others_away, a_lease_expires,
+                a_turn_examines_nothing_twice, a_moment_to_come_counts_as_now, longest_due_first, a_lease_keeps_others_away, a_lease_expires,
                 a_claim_that_was_rolled_back_is_none, a_lost_lease_changes_nothing,
                 what_was_learned_is_kept, a_due_time_is_kept, never_is_never, a_parked_payment_is_left_alone,
                 parking_needs_the_lease, ended_payments_are_claimed_from_the_watch_list_only,

@@ -59,7 +59,7 @@ fn due(row: &PaymentRow, check: &CheckRow, options: &ClaimOptions, now: Timestam
     if !wanted || check.parked_at.is_some() || check.lease.is_some_and(|lease| lease.until > now) {
         return None;
     }
-    let by = options.due_by.unwrap_or(now);
+    let by = options.due_by.map_or(now, |by| by.min(now));
     let own_time = match options.kind {
         ClaimKind::Unsettled => {
             let old_enough = later(row.record.updated_at, options.min_age);

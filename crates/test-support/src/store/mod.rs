@@ -155,6 +155,11 @@ impl FakeDatabase {
         self.0.clock.now()
     }
 
+    /// Its clock jumps back.
+    pub fn turn_clock_back(&self, by: Duration) {
+        self.0.clock.turn_back(by);
+    }
+
     /// How many deadlocks were broken (I11: there should be none).
     pub fn deadlocks(&self) -> i64 {
         self.0.deadlocks.load(Ordering::Relaxed)
