@@ -27,7 +27,7 @@ pub(crate) struct CallbackTaken {}
 #[expect(dead_code, reason = "describes pg_protocol::Callback in the OpenAPI document")]
 pub(crate) struct CallbackBody {
     /// The transaction's key at the gateway.
-    #[schema(example = "20250816:TR:9577c5", min_length = 1, max_length = 100)]
+    #[schema(example = "20250816:TR:9577c5", pattern = "^[!-~]{1,100}$")]
     transaction_key: String,
     /// The order as the gateway knows it.
     #[schema(example = "100001")]

@@ -14,6 +14,7 @@ use domain::{OrderId, OrderStatus, UserId};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 /// The longest `?wait=` (spec 03).
 const MAX_WAIT: Duration = Duration::from_secs(30);
@@ -93,6 +94,21 @@ pub(crate) async fn list_orders(
     ok(OrderPage { orders: orders.iter().map(OrderBody::from).collect(), next_cursor })
 }
 
+/// One event of the stream.
+#[derive(ToSchema)]
+#[schema(as = OrderEvent)]
+#[expect(dead_code, reason = "describes what events::stream sends in the OpenAPI document")]
+struct OrderEventBody {
+    /// `payment`, and at last `end`.
+    #[schema(example = "payment", pattern = "^(payment|end)$")]
+    event: String,
+    /// Counts up; `end` has none.
+    #[schema(nullable = false, example = "2", pattern = "^[0-9]+$")]
+    id: Option<String>,
+    /// JSON: a row of the payment's history, or the order.
+    data: String,
+}
+
 /// Streams an order's changes as server-sent events: first what happened so far, then each change as it happens.
 ///
 /// Each event has the name `payment`, an `id` that counts up, and one row of the payment's history as `data`. The stream ends
@@ -102,9 +118,9 @@ pub(crate) async fn list_orders(
     get, path = "/api/v1/orders/{orderId}/events", operation_id = "streamOrderEvents", tag = "orders",
     params(
         ("orderId" = i64, Path, minimum = 1, maximum = 9007199254740991_i64, example = 100001),
-        ("Last-Event-ID" = Option<String>, Header, pattern = "^[0-9]{1,19}$", example = "1", description = "The last event that was seen"),
+        ("Last-Event-ID" = Option<String>, Header, pattern = "^[0-9]{1,18}$", example = "1", description = "The last event that was seen"),
     ),
-    responses((status = 200, description = "The stream", body = String, content_type = "text/event-stream")),
+    responses((status = 200, description = "The stream; the schema is that of each event", body = OrderEventBody, content_type = "text/event-stream")),
 )]
 pub(crate) async fn stream_order_events(
     state: web::Data<ApiState>,

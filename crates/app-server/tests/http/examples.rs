@@ -7,6 +7,7 @@ use domain::ports::{GatewayAnswer, NewDiscrepancy, Store as _};
 use domain::settlement::{Discrepancy, DiscrepancyKind, Transaction, TransactionStatus};
 use domain::{GatewayKey, GatewayOrderRef, Money, OrderId, PaymentId};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -36,6 +37,18 @@ fn operations(document: &Value) -> Vec<Operation<'_>> {
         }
     }
     all
+}
+
+/// The events of a stream, each with its fields.
+fn events(stream: &str) -> Vec<Value> {
+    let mut events = Vec::new();
+    for event in stream.split("\n\n") {
+        let fields: BTreeMap<_, _> = event.lines().filter_map(|line| line.split_once(": ")).collect();
+        if !fields.is_empty() {
+            events.push(json!(fields));
+        }
+    }
+    events
 }
 
 impl Operation<'_> {
@@ -89,8 +102,15 @@ impl Operation<'_> {
         let media_type = sent.split(';').next().unwrap().trim();
         let schema = &documented["content"][media_type]["schema"];
         assert!(!schema.is_null(), "{}: {media_type} is not documented", self.name);
-        let body = if media_type == "application/json" { told.value() } else { json!(told.body) };
-        self.check(schema, &body, &told.body);
+        let bodies = match media_type {
+            "application/json" => vec![told.value()],
+            "text/event-stream" => events(&told.body),
+            _ => vec![json!(told.body)],
+        };
+        assert!(!bodies.is_empty(), "{}: nothing was said", self.name);
+        for body in bodies {
+            self.check(schema, &body, &told.body);
+        }
     }
 
     /// All examples of failures keep their schema.
