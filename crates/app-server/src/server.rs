@@ -206,8 +206,7 @@ fn listen(key: &'static str, address: SocketAddr) -> Result<(TcpListener, Socket
 
 fn api_state(parts: &Parts, settings: &Settings) -> Result<ApiState, AuthError> {
     Ok(ApiState {
-        application: parts.application.clone(),
-        runner: Runner::new(parts.shutdown.clone()),
+        runner: Runner::new(parts.application.clone(), parts.shutdown.clone()),
         authenticator: Authenticator::new(&settings.auth)?,
         limiter: Limiter::new(&settings.rate_limit),
         body_limits: body_limits(&settings.server),
@@ -223,8 +222,7 @@ fn api_state(parts: &Parts, settings: &Settings) -> Result<ApiState, AuthError> 
 
 fn ops_state(parts: &Parts, settings: &Settings) -> OpsState {
     OpsState {
-        application: parts.application.clone(),
-        runner: Runner::new(parts.shutdown.clone()),
+        runner: Runner::new(parts.application.clone(), parts.shutdown.clone()),
         body_limits: body_limits(&settings.server),
         token: settings.ops.token.clone(),
         circuits: Arc::clone(&parts.circuits),

@@ -19,24 +19,35 @@ use tracing::Instrument as _;
 
 pub(crate) use crate::limits::Limiter;
 
-/// Runs work in tracked tasks on the process's own runtime.
+/// Runs use-cases in tracked tasks on the process's own runtime.
 ///
 /// A connection never owns a flow: when its client resets it, actix drops the handler, and the task goes on. And no pooled
 /// connection belongs to a listener's thread, which ends before the work does when the program stops.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Runner {
+    pub(crate) application: Application,
     handle: Handle,
     shutdown: Shutdown,
 }
 
 impl Runner {
     /// Tasks go to the runtime that this is called in.
-    pub(crate) fn new(shutdown: Shutdown) -> Self {
-        Self { handle: Handle::current(), shutdown }
+    pub(crate) fn new(application: Application, shutdown: Shutdown) -> Self {
+        Self { application, handle: Handle::current(), shutdown }
+    }
+
+    /// Runs a use-case or a query, as [`Self::complete`] does.
+    pub(crate) async fn run<T, E, W>(&self, work: impl FnOnce(Application) -> W) -> Result<T, Failure>
+    where
+        W: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Into<Failure> + Send + 'static,
+    {
+        self.complete(work(self.application.clone())).await
     }
 
     /// Runs `work` to its end, whoever stops waiting for it. A panic in it is an internal error.
-    pub(crate) async fn run<T, E>(
+    pub(crate) async fn complete<T, E>(
         &self,
         work: impl Future<Output = Result<T, E>> + Send + 'static,
     ) -> Result<T, Failure>
@@ -69,7 +80,6 @@ impl Runner {
 
 /// Of the public API.
 pub(crate) struct ApiState {
-    pub(crate) application: Application,
     pub(crate) runner: Runner,
     pub(crate) authenticator: Authenticator,
     pub(crate) limiter: Limiter,
@@ -88,16 +98,6 @@ pub(crate) struct ApiState {
 }
 
 impl ApiState {
-    /// Runs a use-case or a query.
-    pub(crate) async fn run<T, E, W>(&self, work: impl FnOnce(Application) -> W) -> Result<T, Failure>
-    where
-        W: Future<Output = Result<T, E>> + Send + 'static,
-        T: Send + 'static,
-        E: Into<Failure> + Send + 'static,
-    {
-        self.runner.run(work(self.application.clone())).await
-    }
-
     /// Runs a read of somebody who waits for a change. When thousands wait for one order, they look one after the other.
     pub(crate) async fn read_in_turn<T, E, W>(
         &self,
@@ -110,7 +110,7 @@ impl ApiState {
     {
         // Never closed, so there is always a permit to come.
         let _permit = self.readers.acquire().await.map_err(|closed| Failure::internal(&closed))?;
-        self.run(work).await
+        self.runner.run(work).await
     }
 
     /// The right to place an order; none is left when too many are under way or the program is stopping.
@@ -140,7 +140,6 @@ impl Drop for OrderUnderWay {
 
 /// Of the operations API.
 pub(crate) struct OpsState {
-    pub(crate) application: Application,
     pub(crate) runner: Runner,
     pub(crate) body_limits: BodyLimits,
     pub(crate) token: Option<SecretString>,
@@ -149,18 +148,6 @@ pub(crate) struct OpsState {
     pub(crate) publish_metrics: Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>,
     /// The scrape's text.
     pub(crate) metrics: Arc<dyn Fn() -> String + Send + Sync>,
-}
-
-impl OpsState {
-    /// Runs a use-case or a query.
-    pub(crate) async fn run<T, E, W>(&self, work: impl FnOnce(Application) -> W) -> Result<T, Failure>
-    where
-        W: Future<Output = Result<T, E>> + Send + 'static,
-        T: Send + 'static,
-        E: Into<Failure> + Send + 'static,
-    {
-        self.runner.run(work(self.application.clone())).await
-    }
 }
 
 /// What the border needs on both ports.

@@ -60,7 +60,7 @@ pub(crate) async fn receive_callback(
     let token = request.match_info().get("token").unwrap_or_default().to_owned();
     receive(&state, &request, payload, async |callback| {
         let key = GatewayKey::new(callback.transaction_key).map_err(|_| Failure::field("transactionKey"))?;
-        state.run(move |app| async move { app.receive_callback(&token, &key).await }).await
+        state.runner.run(move |app| async move { app.receive_callback(&token, &key).await }).await
     })
     .await
 }
@@ -83,7 +83,8 @@ pub(crate) async fn receive_untokened_callback(
     receive(&state, &request, payload, async |callback| {
         let order = digits(&callback.order_id).and_then(|id| OrderId::new(id).ok());
         let order = order.ok_or(Failure::new(Case::OrderNotFound))?;
-        let receipt = state.run(move |app| async move { app.receive_untokened_callback(order).await }).await;
+        let receipt =
+            state.runner.run(move |app| async move { app.receive_untokened_callback(order).await }).await;
         receipt.map_err(|failure| match failure.case() {
             Case::CallbackNotFound => Case::OrderNotFound.into(),
             _ => failure,
@@ -119,7 +120,7 @@ async fn receive(
 
 /// Asks the gateway in a task of its own, and tells those who wait for the order.
 fn examine(state: &ApiState, payment_id: PaymentId) {
-    let (application, changes) = (state.application.clone(), state.changes.clone());
+    let (application, changes) = (state.runner.application.clone(), state.changes.clone());
     state.runner.detach(async move {
         application.examine_callback(payment_id).await;
         if let Ok(Some(view)) = application.queries().payment(None, payment_id).await {

@@ -22,7 +22,8 @@ use utoipa::ToSchema;
 )]
 pub(crate) async fn list_products(state: web::Data<ApiState>, query: Query) -> Result<HttpResponse, Failure> {
     let (after, limit) = (query.cursor(ProductId::new)?, query.limit()?);
-    let rows = state.run(move |app| async move { app.queries().products(after, limit + 1).await }).await?;
+    let rows =
+        state.runner.run(move |app| async move { app.queries().products(after, limit + 1).await }).await?;
     let (rows, next_cursor) = page(rows, limit, |product| product.id.get());
     ok(ProductPage { products: rows.iter().map(ProductBody::from).collect(), next_cursor })
 }
@@ -37,7 +38,7 @@ pub(crate) async fn get_product(
     state: web::Data<ApiState>,
     Id(id): Id<ProductId>,
 ) -> Result<HttpResponse, Failure> {
-    let product = state.run(move |app| async move { app.queries().product(id).await }).await?;
+    let product = state.runner.run(move |app| async move { app.queries().product(id).await }).await?;
     ok(ProductBody::from(&product.ok_or(Failure::new(Case::ProductNotFound))?))
 }
 
@@ -47,7 +48,8 @@ pub(crate) async fn get_product(
     responses((status = 200, description = "The balance", body = Envelope<PointsBody>)),
 )]
 pub(crate) async fn get_points(state: web::Data<ApiState>, buyer: Buyer) -> Result<HttpResponse, Failure> {
-    let balance = state.run(move |app| async move { app.queries().point_balance(buyer.0).await }).await?;
+    let balance =
+        state.runner.run(move |app| async move { app.queries().point_balance(buyer.0).await }).await?;
     ok(PointsBody { balance: balance.won() })
 }
 
@@ -75,6 +77,7 @@ pub(crate) async fn charge_points(
     }
     let amount = Money::new(body.0.amount)?;
     let account = state
+        .runner
         .run(move |app| async move {
             let charged = app.charge_points(buyer.0, amount).await;
             charged.map_err(|error| managed(error, Case::Internal, Case::Internal))
@@ -95,6 +98,7 @@ pub(crate) async fn issue_coupon(
     Id(id): Id<CouponId>,
 ) -> Result<HttpResponse, Failure> {
     let (issued, coupon) = state
+        .runner
         .run(move |app| async move {
             let issued = app.issue_coupon(id, buyer.0).await;
             issued.map_err(|error| managed(error, Case::CouponNotFound, Case::CouponAlreadyIssued))
@@ -112,6 +116,7 @@ pub(crate) async fn list_issued_coupons(
     state: web::Data<ApiState>,
     buyer: Buyer,
 ) -> Result<HttpResponse, Failure> {
-    let rows = state.run(move |app| async move { app.queries().issued_coupons(buyer.0).await }).await?;
+    let rows =
+        state.runner.run(move |app| async move { app.queries().issued_coupons(buyer.0).await }).await?;
     ok(IssuedCouponList { issued_coupons: rows.iter().map(IssuedCouponBody::from).collect() })
 }

@@ -55,7 +55,7 @@ pub(crate) async fn get_order(
 
 /// An order of this buyer.
 pub(crate) async fn find(state: &ApiState, user: UserId, id: OrderId) -> Result<OrderView, Failure> {
-    let found = state.run(move |app| async move { app.queries().order(Some(user), id).await }).await?;
+    let found = state.runner.run(move |app| async move { app.queries().order(Some(user), id).await }).await?;
     found.ok_or(Case::OrderNotFound.into())
 }
 
@@ -88,6 +88,7 @@ pub(crate) async fn list_orders(
     let after = query.cursor(OrderId::new)?.map(OrderCursor);
     let limit = query.limit()?;
     let orders = state
+        .runner
         .run(move |app| async move { app.queries().orders(buyer.0, status, after, limit + 1).await })
         .await?;
     let (orders, next_cursor) = page(orders, limit, |order| order.order.id().get());

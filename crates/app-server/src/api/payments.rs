@@ -28,7 +28,8 @@ pub(crate) async fn get_payment(
 
 /// A payment of this buyer.
 async fn find(state: &ApiState, user: UserId, id: PaymentId) -> Result<PaymentView, Failure> {
-    let found = state.run(move |app| async move { app.queries().payment(Some(user), id).await }).await?;
+    let found =
+        state.runner.run(move |app| async move { app.queries().payment(Some(user), id).await }).await?;
     found.ok_or(Case::PaymentNotFound.into())
 }
 
@@ -44,7 +45,7 @@ pub(crate) async fn sync_payment(
     Id(id): Id<PaymentId>,
 ) -> Result<HttpResponse, Failure> {
     let order = find(&state, buyer.0, id).await?.record.payment.value.order_id();
-    let payment = state.run(move |app| sync(app, id)).await;
+    let payment = state.runner.run(move |app| sync(app, id)).await;
     state.changes.tell(order);
     ok(PaymentDetailBody::from(&payment?))
 }

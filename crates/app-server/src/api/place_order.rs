@@ -181,7 +181,7 @@ pub(crate) async fn place_order(
         notice.get_or_init(|| order.clone());
     }));
     let under_way = state.admit_order()?;
-    let (application, changes) = (state.application.clone(), state.changes.clone());
+    let (application, changes) = (state.runner.application.clone(), state.changes.clone());
     let flow = async move {
         let outcome = application.place_order(command).await;
         if let Some(order) = outcome.as_ref().ok().and_then(order) {
@@ -190,7 +190,7 @@ pub(crate) async fn place_order(
         drop(under_way);
         outcome
     };
-    let told = match tokio::time::timeout(state.response_deadline, state.runner.run(flow)).await {
+    let told = match tokio::time::timeout(state.response_deadline, state.runner.complete(flow)).await {
         Ok(outcome) => Told::of(&outcome?, preferences.locale),
         Err(_) => match placed.get() {
             Some(order) => Told::of(&PlaceOrderOutcome::Confirming(order.clone()), preferences.locale),

@@ -96,6 +96,7 @@ pub(super) async fn list(context: Context) -> HttpResponse {
         let before = context.cursor(DiscrepancyId::new)?;
         let (now, views) = context
             .ops
+            .runner
             .run(move |app| async move {
                 let now = moment(&app).await?;
                 Ok::<_, StoreError>((now, app.queries().discrepancies(status, before, PAGE + 1).await?))
@@ -131,6 +132,7 @@ pub(super) async fn show(context: Context) -> HttpResponse {
         let id = Id::<DiscrepancyId>::of(context.request())?;
         let (now, view) = context
             .ops
+            .runner
             .run(move |app| async move {
                 let now = moment(&app).await?;
                 Ok::<_, StoreError>((now, app.queries().discrepancy(id).await?))
@@ -165,6 +167,7 @@ pub(super) async fn resolve(context: Context, form: Form) -> HttpResponse {
         let note = text(form.text("note").replace("\r\n", "\n"), "note", 0..=1000)?;
         let resolved = context
             .ops
+            .runner
             .run(move |app| async move {
                 match app.resolve_discrepancy(id, &resolution, &note, &actor).await {
                     Ok(_) => Ok(Notice::Resolved),

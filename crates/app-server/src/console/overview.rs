@@ -91,7 +91,7 @@ pub(super) async fn show(context: Context) -> HttpResponse {
 }
 
 async fn read_database(context: &Context) -> Result<(PaymentStatistics, Worklist), Failure> {
-    let asked = context.ops.run(|app| async move {
+    let asked = context.ops.runner.run(|app| async move {
         let (queries, min_age) = (app.queries(), app.policy().min_age);
         let statistics = queries.statistics().await?;
         Ok::<_, StoreError>((statistics, queries.worklist(min_age, LOOKED_AT).await?))
@@ -112,7 +112,7 @@ fn page(context: &Context, database: Option<&(PaymentStatistics, Worklist)>) -> 
         database: database.map(|(statistics, worklist)| (statistics, worklist)),
         circuits: &circuits,
         orders: five_minutes,
-        policy: context.ops.application.policy(),
+        policy: context.ops.runner.application.policy(),
         t,
     };
     let alarms = alarms(&facts);

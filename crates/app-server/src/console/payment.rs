@@ -86,6 +86,7 @@ struct Facts {
 async fn read(context: &Context, id: PaymentId) -> Result<Facts, Failure> {
     let found = context
         .ops
+        .runner
         .run(move |app| async move {
             let queries = app.queries();
             let Some(view) = queries.payment(None, id).await? else { return Ok(None) };
@@ -133,7 +134,7 @@ fn page(context: &Context, facts: &Facts) -> PaymentPage {
         meaning: status_text(payment.status(), t),
         order_status: order.as_ref().map_or("–", |view| OrderStatus::as_str(view.order.status())),
         amount: money(amounts.paid_amount()),
-        next: what_next(view, now, context.ops.application.policy(), t),
+        next: what_next(view, now, context.ops.runner.application.policy(), t),
         can_sync: !payment.status().is_terminal(),
         failure: match payment.state() {
             PaymentState::Failed { message: Some(message), .. } => Some(message.as_str().to_owned()),
@@ -241,8 +242,11 @@ pub(super) async fn sync(context: Context, _form: Form) -> HttpResponse {
     answer(&context, async {
         let id = Id::<PaymentId>::of(context.request())?;
         tracing::info!(payment_id = %id, actor = context.actor(), "console: sync by hand");
-        let synced =
-            context.ops.run(move |app| async move { app.sync_payment(id, Cause::Operator).await }).await?;
+        let synced = context
+            .ops
+            .runner
+            .run(move |app| async move { app.sync_payment(id, Cause::Operator).await })
+            .await?;
         let notice = match synced.ok_or(Failure::new(Case::PaymentNotFound))?.examined {
             Examined::Settled(Settled::Paid) => Notice::Paid,
             Examined::Settled(Settled::Failed { .. }) => Notice::Failed,

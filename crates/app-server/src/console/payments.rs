@@ -142,6 +142,7 @@ async fn find_payment(context: &Context, text: &str) -> Result<Option<PaymentId>
     let Some(number) = digits(text) else { return Ok(None) };
     context
         .ops
+        .runner
         .run(move |app| async move {
             // Order ids begin at 100001; a payment of such a number is found by its own page's address.
             if let Ok(id) = OrderId::new(number)
@@ -159,6 +160,7 @@ async fn find_payment(context: &Context, text: &str) -> Result<Option<PaymentId>
 async fn read(context: &Context, wanted: Wanted) -> Result<(Timestamp, Vec<PaymentRecord>), Failure> {
     context
         .ops
+        .runner
         .run(move |app| async move {
             let now = moment(&app).await?;
             let mut records = Vec::new();

@@ -60,6 +60,7 @@ pub(super) async fn show(context: Context) -> HttpResponse {
     answer(&context, async {
         let (worklist, recent) = context
             .ops
+            .runner
             .run(|app| async move {
                 let queries = app.queries();
                 let worklist = queries.worklist(app.policy().min_age, LOOKED_AT).await?;

@@ -54,6 +54,7 @@ pub(crate) async fn create_product(
     }
     let stock = Stock::new(body.stock)?;
     let view = state
+        .runner
         .run(move |app| async move {
             let id = app.create_product(&name, price, stock).await;
             id.map(|id| ProductView { id, name, price, stock })
@@ -87,6 +88,7 @@ pub(crate) async fn set_stock(
 ) -> Result<HttpResponse, Failure> {
     let stock = Stock::new(body.quantity)?;
     let view = state
+        .runner
         .run(move |app| async move {
             app.set_stock(id, stock).await.map_err(|error| found(error, Case::ProductNotFound))?;
             app.queries().product(id).await?.ok_or(Failure::new(Case::ProductNotFound))
@@ -144,6 +146,7 @@ pub(crate) async fn create_coupon(
     };
     let valid_until = body.valid_until.map(utc).transpose()?;
     let coupon = state
+        .runner
         .run(move |app| async move {
             let coupon = app.create_coupon(&name, discount, valid_until).await;
             coupon.map_err(|error| found(error, Case::CouponNotFound))
@@ -175,6 +178,7 @@ pub(crate) async fn charge_points(
 ) -> Result<HttpResponse, Failure> {
     let amount = Money::new(body.amount)?;
     let account = state
+        .runner
         .run(move |app| async move {
             let charged = app.charge_points(user, amount).await;
             charged.map_err(|error| found(error, Case::Internal))

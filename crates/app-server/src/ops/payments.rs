@@ -111,7 +111,7 @@ pub(crate) async fn list_payments(state: web::Data<OpsState>, query: Query) -> R
         before: query.cursor(PaymentId::new)?,
         limit: limit + 1,
     };
-    let rows = state.run(move |app| async move { app.queries().payments(&filter).await }).await?;
+    let rows = state.runner.run(move |app| async move { app.queries().payments(&filter).await }).await?;
     let (rows, next_cursor) = page(rows, limit, |record| record.payment.value.id().get());
     ok(AdminPaymentPage { payments: rows.iter().map(AdminPaymentBody::from).collect(), next_cursor })
 }
@@ -126,7 +126,7 @@ pub(crate) async fn get_payment(
     state: web::Data<OpsState>,
     Id(id): Id<PaymentId>,
 ) -> Result<HttpResponse, Failure> {
-    let view = state.run(move |app| async move { app.queries().payment(None, id).await }).await?;
+    let view = state.runner.run(move |app| async move { app.queries().payment(None, id).await }).await?;
     ok(AdminPaymentDetailBody::from(&view.ok_or(Failure::new(Case::PaymentNotFound))?))
 }
 
@@ -142,7 +142,7 @@ pub(crate) async fn sync_payment(
     Actor(actor): Actor,
 ) -> Result<HttpResponse, Failure> {
     tracing::info!(payment_id = %id, actor, "sync by hand");
-    let view = state.run(move |app| sync(app, id)).await?;
+    let view = state.runner.run(move |app| sync(app, id)).await?;
     ok(AdminPaymentDetailBody::from(&view))
 }
 
@@ -250,6 +250,7 @@ pub(crate) async fn list_discrepancies(
     let before = query.cursor(DiscrepancyId::new)?;
     let limit = query.limit()?;
     let rows = state
+        .runner
         .run(move |app| async move { app.queries().discrepancies(status, before, limit + 1).await })
         .await?;
     let (rows, next_cursor) = page(rows, limit, |row| row.id.get());
@@ -286,6 +287,7 @@ pub(crate) async fn resolve_discrepancy(
     let resolution = text(body.resolution, "resolution", 1..=100)?;
     let note = text(body.note.unwrap_or_default(), "note", 0..=1000)?;
     let view = state
+        .runner
         .run(move |app| async move {
             let resolved = app.resolve_discrepancy(id, &resolution, &note, &actor).await;
             resolved.map_err(|error| managed(error, Case::DiscrepancyNotFound, Case::AlreadyResolved))
