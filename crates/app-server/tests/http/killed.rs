@@ -238,7 +238,7 @@ impl Shop {
     }
 }
 
-/// The card was charged and nobody heard of it.
+/// F01, F02, F07, F26: the card was charged and nobody heard of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_during_the_gateway_call_leaves_one_order_and_one_charge() {
     let (shop, program) = Shop::open().await;
@@ -253,7 +253,7 @@ async fn a_kill_during_the_gateway_call_leaves_one_order_and_one_charge() {
     program.kill().await;
 }
 
-/// The order was stored, and its card not even asked for.
+/// F01, F02, F07, F25: the order was stored, and its card not even asked for.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_before_the_gateway_call_leaves_one_order_and_no_charge() {
     let (shop, program) = Shop::open().await;
