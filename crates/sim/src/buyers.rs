@@ -1,10 +1,11 @@
 //! The buyers: they order, hang up, ask again, and remember what they were told.
 
 use crate::books::Told;
+use crate::flow::{Stage, flow};
 use crate::kinds::Kind;
 use crate::network::some_app;
 use crate::process::{Process, Running};
-use crate::world::{CANARY_CARD, World, flow, lock};
+use crate::world::{CANARY_CARD, World, lock};
 use application::{Idempotency, PlaceOrder, PlaceOrderError, PlaceOrderOutcome};
 use domain::placement::OrderLines;
 use domain::ports::{OrderView, StoredAnswer};
@@ -12,7 +13,7 @@ use domain::{CardType, Discount, IssuedCouponId, Money, OrderStatus, ProductId, 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use test_support::TestEntropy;
+use test_support::{Site, TestEntropy};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
@@ -23,6 +24,9 @@ pub struct Shop {
     users: Vec<UserId>,
     coupons: Vec<(UserId, IssuedCouponId)>,
 }
+
+/// The server answers the buyer.
+const ANSWER: Site = Site { within: "http", call: "order answer" };
 
 /// Longest that a flow may take in a run where nothing disturbs it (spec 01 section 3: the order API promises 5 s).
 const PROMISE: Duration = Duration::from_secs(5);
@@ -96,7 +100,7 @@ pub async fn order_after_the_faults(world: &Arc<World>, shop: &Shop, nth: u64) -
         return served;
     };
     let asked = Instant::now();
-    match send(&process, &running, command).await {
+    match send(world, &process, &running, command).await {
         Ok((Ok(outcome), _)) => {
             served = !matches!(&outcome, PlaceOrderOutcome::CircuitOpen { .. });
             note(world, user, &outcome, None);
@@ -185,9 +189,18 @@ fn view(outcome: &PlaceOrderOutcome) -> Option<&OrderView> {
 type Answer = (Result<PlaceOrderOutcome, PlaceOrderError>, i64);
 
 /// The request in the server's own task, which no connection owns.
-fn send(process: &Arc<Process>, running: &Running, command: PlaceOrder) -> JoinHandle<Answer> {
-    let application = running.application.clone();
-    process.spawn(0, async move { (application.place_order(command).await, flow()) })
+fn send(
+    world: &Arc<World>,
+    process: &Arc<Process>,
+    running: &Running,
+    command: PlaceOrder,
+) -> JoinHandle<Answer> {
+    let (application, server, world) = (running.application.clone(), Arc::clone(process), Arc::clone(world));
+    process.spawn(0, Stage::Ordering, async move {
+        let outcome = application.place_order(command).await;
+        server.step(&world, ANSWER).await;
+        (outcome, flow())
+    })
 }
 
 /// One order, with all the impatience of a buyer.
@@ -202,7 +215,7 @@ async fn order(world: &Arc<World>, draw: &TestEntropy, command: PlaceOrder) {
             continue;
         };
         let asked = Instant::now();
-        let answer = send(&process, &running, command.clone());
+        let answer = send(world, &process, &running, command.clone());
         if key.is_some() && world.strikes(Kind::RepeatAtOnce, 0) {
             at_once(world, &command).await;
         }
@@ -252,7 +265,7 @@ async fn order(world: &Arc<World>, draw: &TestEntropy, command: PlaceOrder) {
 async fn at_once(world: &Arc<World>, command: &PlaceOrder) {
     if let Some((process, running)) = some_app(world) {
         sleep(Duration::from_millis(world.chance(Kind::RepeatAtOnce).below(20))).await;
-        let second = send(&process, &running, command.clone());
+        let second = send(world, &process, &running, command.clone());
         let (world, user) = (Arc::clone(world), command.user_id);
         let key = command.idempotency.as_ref().map(|idempotency| idempotency.key.clone());
         let tasks = world.tasks.clone();
@@ -272,7 +285,7 @@ async fn reuse(world: &Arc<World>, command: &PlaceOrder) {
         sleep(Duration::from_millis(100)).await;
         let mut other = command.clone();
         other.idempotency = Some(idempotency(first.key.clone(), 2));
-        if let Ok((Ok(outcome), order)) = send(&process, &running, other).await {
+        if let Ok((Ok(outcome), order)) = send(world, &process, &running, other).await {
             // The first one may never have come to its COMMIT: then the key is this one's.
             let taken = matches!(outcome, PlaceOrderOutcome::Replayed(_));
             if taken {

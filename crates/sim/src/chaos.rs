@@ -3,7 +3,7 @@
 
 use crate::kinds::Kind;
 use crate::network;
-use crate::process::{Process, Role};
+use crate::process::{Armed, Process, Role};
 use crate::world::{World, lock};
 use domain::GatewayKey;
 use std::sync::Arc;
@@ -78,7 +78,11 @@ async fn strike(world: &Arc<World>, kind: Kind) {
         Kind::Drain => {
             if let Some(process) = some(world, kind, Role::App) {
                 world.struck(kind, 0);
-                process.drain(world);
+                if chance.percent(50) {
+                    process.arm(Armed::Drain);
+                } else {
+                    process.drain(world);
+                }
             }
         }
         _ => forge(world, kind).await,
@@ -100,7 +104,12 @@ fn some(world: &World, kind: Kind, role: Role) -> Option<Arc<Process>> {
 fn freeze(world: &Arc<World>, kind: Kind, role: Role, span: Duration) {
     if let Some(process) = some(world, kind, role) {
         lasting(world, kind, span);
-        process.freeze(span);
+        // At any moment, or in the middle of an examination, with a claim in hand.
+        if world.chance(kind).percent(50) {
+            process.arm(Armed::Freeze(span));
+        } else {
+            process.freeze(span);
+        }
     }
 }
 

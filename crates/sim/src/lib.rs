@@ -4,6 +4,7 @@
 //! | module | part |
 //! | --- | --- |
 //! | [`plan`], [`kinds`] | what a seed means: which faults, how often, how many programs and buyers |
+//! | [`crash_points`], [`flow`] | where a process may die: C1 to C30, and which step is which |
 //! | [`process`] | app-servers and reconcilers that die, stand still and come back |
 //! | [`gateway`], [`network`] | the gateway's truth, what it says instead, and callbacks on their way |
 //! | [`buyers`], [`chaos`] | who orders, and what befalls them |
@@ -15,6 +16,8 @@
 pub mod books;
 pub mod buyers;
 pub mod chaos;
+pub mod crash_points;
+pub mod flow;
 pub mod gateway;
 pub mod kinds;
 pub mod minimise;

@@ -9,6 +9,7 @@
 
 use anyhow::{Context, bail};
 use clap::Parser;
+use sim::crash_points::{CRASH_POINTS, Here, existing};
 use sim::kinds::Kind;
 use sim::minimise::minimise;
 use sim::plan::Plan;
@@ -50,9 +51,13 @@ struct Arguments {
     /// Threads [default: one per core]
     #[arg(long)]
     jobs: Option<usize>,
-    /// Run the first so many seeds twice and compare their traces
-    #[arg(long, default_value_t = 0)]
-    twice: u64,
+    /// Run the first so many seeds twice and compare their traces [default: 100 from 1000 seeds on]
+    #[arg(long)]
+    twice: Option<u64>,
+    /// Fail unless processes died at every crash point, and every kind of fault struck, so often [default: 100 from 20000
+    /// seeds on]
+    #[arg(long)]
+    require_coverage: Option<u64>,
     /// Switch on one known bug after the other, and show which seed finds it
     #[cfg(feature = "mutants")]
     #[arg(long)]
@@ -63,6 +68,15 @@ struct Arguments {
 }
 
 impl Arguments {
+    fn twice(&self) -> u64 {
+        self.twice.unwrap_or(if self.seeds < 1000 { 0 } else { 100 }).min(self.seeds)
+    }
+
+    fn required_coverage(&self) -> u64 {
+        let all_faults = self.only.is_none() && self.without.is_empty();
+        self.require_coverage.unwrap_or(if all_faults && self.seeds >= 20_000 { 100 } else { 0 })
+    }
+
     fn plan(&self, seed: u64) -> Plan {
         let plan = Plan::new(seed).without(&self.without.iter().copied().collect());
         match &self.only {
@@ -143,6 +157,9 @@ fn many(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         total.counts.discrepancies,
     );
     table(&total.counts);
+    if arguments.twice() > 0 && total.failures.is_empty() {
+        println!("the first {} seeds were run twice: the same trace each time", arguments.twice());
+    }
     if let Some(first) = total.failures.iter().min_by_key(|report| report.plan.seed) {
         if arguments.keep_going {
             for report in &total.failures {
@@ -155,7 +172,40 @@ fn many(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         return explain(&run(first.plan.clone(), true)?);
     }
     println!("0 violations");
-    Ok(ExitCode::SUCCESS)
+    if total.counts.unknown.is_empty() && is_covered(&total.counts, arguments.required_coverage()) {
+        return Ok(ExitCode::SUCCESS);
+    }
+    for (stage, site) in &total.counts.unknown {
+        println!("a step that no crash point has: {site} ({stage:?})");
+    }
+    Ok(ExitCode::FAILURE)
+}
+
+/// Whether every crash point and every kind of fault was met often enough; says so in one line.
+fn is_covered(counts: &Counts, required: u64) -> bool {
+    if required == 0 {
+        return true;
+    }
+    let points =
+        existing().filter_map(|index| Some((CRASH_POINTS.get(index)?.id, counts.points.get(index)?.deaths)));
+    let kinds =
+        Kind::ALL.iter().map(|kind| (kind.name(), counts.struck.get(kind).copied().unwrap_or_default()));
+    let rare: Vec<String> = points
+        .chain(kinds)
+        .filter(|(_, count)| *count < required)
+        .map(|(name, count)| format!("{name} {count}"))
+        .collect();
+    if rare.is_empty() {
+        println!(
+            "coverage: at each of {} crash points a process died at least {required} times, each of {} kinds of faults \
+             struck at least {required} times",
+            existing().count(),
+            Kind::ALL.len()
+        );
+    } else {
+        println!("coverage: fewer than {required} times: {}", rare.join(", "));
+    }
+    rare.is_empty()
 }
 
 fn work(arguments: &Arguments, progress: &Progress, began: Instant) -> anyhow::Result<()> {
@@ -166,7 +216,7 @@ fn work(arguments: &Arguments, progress: &Progress, began: Instant) -> anyhow::R
             return Ok(());
         }
         let report = run(arguments.plan(seed), false)?;
-        if seed < arguments.from.saturating_add(arguments.twice) {
+        if seed < arguments.from.saturating_add(arguments.twice()) {
             let again = run(arguments.plan(seed), false)?;
             if again.trace_hash != report.trace_hash {
                 bail!("seed {seed} does not repeat: {:016x}, {:016x}", report.trace_hash, again.trace_hash);
@@ -174,7 +224,7 @@ fn work(arguments: &Arguments, progress: &Progress, began: Instant) -> anyhow::R
         }
         let mut total = progress.total.lock().unwrap_or_else(PoisonError::into_inner);
         total.runs += 1;
-        add(&mut total.counts, &report.counts);
+        total.counts.add(&report.counts);
         if !report.violations.is_empty() {
             progress.failed.store(true, Ordering::Relaxed);
             total.failures.push(report);
@@ -230,27 +280,22 @@ fn mutants(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(if alive == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn add(total: &mut Counts, one: &Counts) {
-    for (kind, count) in &one.struck {
-        *total.struck.entry(*kind).or_default() += count;
-    }
-    for (site, count) in &one.crashes {
-        *total.crashes.entry(*site).or_default() += count;
-    }
-    total.orders += one.orders;
-    total.posts += one.posts;
-    total.clean_paid += one.clean_paid;
-    total.clean_decided += one.clean_decided;
-    total.paid += one.paid;
-    total.failed += one.failed;
-    total.discrepancies += one.discrepancies;
-}
-
 fn table(counts: &Counts) {
     println!("\nfaults that struck");
     for kind in Kind::ALL {
         let count = counts.struck.get(kind).copied().unwrap_or_default();
         println!("  {:<10} {:<20} {:>9}  {}", kind.group(), kind.name(), count, kind.rows());
+    }
+    println!("\ncrash points{:>44} {:>8}", "passed", "died");
+    for (point, tally) in CRASH_POINTS.iter().zip(counts.points) {
+        match point.here {
+            Here::Absent(why) => {
+                println!("  {:<4} {:<38} {:>10} {:>8}  {why}", point.id, point.what, "-", "-")
+            }
+            Here::Sites { .. } | Here::State { .. } => {
+                println!("  {:<4} {:<38} {:>10} {:>8}", point.id, point.what, tally.hits, tally.deaths);
+            }
+        }
     }
     println!("\nsites at which a process died: {}", counts.crashes.len());
     for (site, count) in &counts.crashes {

@@ -1,13 +1,18 @@
 //! Callbacks on their way: from the gateway, and from somebody who pretends to be it.
 
+use crate::flow::Stage;
 use crate::kinds::Kind;
 use crate::process::{Process, Role, Running};
 use crate::world::{World, lock};
-use application::receive_callback::ReceiveCallbackError;
+use application::receive_callback::{CallbackReceipt, ReceiveCallbackError};
 use domain::{GatewayKey, OrderId};
 use std::sync::Arc;
 use std::time::Duration;
+use test_support::Site;
 use tokio::time::{Instant, sleep_until};
+
+/// The server answers the gateway.
+const ANSWER: Site = Site { within: "http", call: "callback answer" };
 
 /// An app-server that takes requests, as a load balancer picks it.
 pub fn some_app(world: &World) -> Option<(Arc<Process>, Running)> {
@@ -82,11 +87,15 @@ pub async fn deliver(
     let (process, running) = some_app(world)?;
     world.tell(order, "callback", || format!("a callback for {key} reaches {}", process.name));
     let (receiver, token, key) = (running.application.clone(), token.to_owned(), key.clone());
-    let receive = process.spawn(order, async move { receiver.receive_callback(&token, &key).await });
+    let (server, outside) = (Arc::clone(&process), Arc::clone(world));
+    let receive = process.spawn(order, Stage::Receiving, async move {
+        let received = receiver.receive_callback(&token, &key).await;
+        server.step(&outside, ANSWER).await;
+        received
+    });
     match receive.await.ok()? {
         Ok(receipt) => {
-            let examiner = running.application.clone();
-            drop(process.spawn(order, async move { examiner.examine_callback(receipt.payment_id).await }));
+            examine(&process, &running, order, receipt);
             Some(Ok(()))
         }
         Err(ReceiveCallbackError::Unknown) => Some(Err(true)),
@@ -99,10 +108,21 @@ pub async fn deliver_without_token(world: &Arc<World>, order: i64) -> Option<()>
     let (process, running) = some_app(world)?;
     let order_id = OrderId::new(order).ok()?;
     let receiver = running.application.clone();
-    let receive = process.spawn(order, async move { receiver.receive_untokened_callback(order_id).await });
+    let (server, outside) = (Arc::clone(&process), Arc::clone(world));
+    let receive = process.spawn(order, Stage::Receiving, async move {
+        let received = receiver.receive_untokened_callback(order_id).await;
+        server.step(&outside, ANSWER).await;
+        received
+    });
     if let Ok(Ok(receipt)) = receive.await {
-        let examiner = running.application.clone();
-        drop(process.spawn(order, async move { examiner.examine_callback(receipt.payment_id).await }));
+        examine(&process, &running, order, receipt);
     }
     Some(())
+}
+
+/// The examination runs in a task of its own, after the answer.
+fn examine(process: &Arc<Process>, running: &Running, order: i64, receipt: CallbackReceipt) {
+    let examiner = running.application.clone();
+    let examine = async move { examiner.examine_callback(receipt.payment_id).await };
+    drop(process.spawn(order, Stage::Examining, examine));
 }

@@ -1,5 +1,6 @@
 //! What one run is: drawn from the seed alone.
 
+use crate::crash_points::{self, CRASH_POINTS, PointIndex};
 use crate::kinds::Kind;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,6 +13,8 @@ pub struct Plan {
     pub seed: u64,
     /// The kinds of faults of this run: a random subset, so that combinations go deep.
     pub faults: BTreeSet<Kind>,
+    /// The crash point that this run is about: processes die there sooner than elsewhere.
+    pub aim: Option<PointIndex>,
     /// How often they strike, in per cent of their usual rate.
     pub intensity: u64,
     /// The most often that a kind strikes where it can, of 1000: below that, so that nothing is out of order for ever.
@@ -48,10 +51,20 @@ impl Plan {
             let one = draw.below(Kind::ALL.len() as u64);
             faults.extend(Kind::ALL.get(usize::try_from(one).unwrap_or_default()));
         }
+        // A third of the others is about one crash point, so that the rare ones are met as well.
+        let aiming = TestEntropy::new(seed ^ 0xA1_0000);
+        let mut aim = None;
+        if !faults.is_empty() && aiming.below(3) == 0 {
+            aim = crash_points::weighted(aiming.next_u64());
+            faults.extend(
+                aim.and_then(|aim| CRASH_POINTS.get(aim)).into_iter().flat_map(|point| point.needs()),
+            );
+        }
         let pick = |from: u64, to: u64| usize::try_from(from + draw.below(to - from + 1)).unwrap_or(1);
         Self {
             seed,
             faults,
+            aim,
             intensity: [50, 100, 100, 250].get(pick(0, 3)).copied().unwrap_or(100),
             most: 900,
             ordinary_500: 40,
@@ -73,6 +86,13 @@ impl Plan {
     /// The same run with these kinds and no others.
     pub fn only(mut self, kinds: &BTreeSet<Kind>) -> Self {
         self.faults = kinds.clone();
+        self
+    }
+
+    /// The same run about a crash point.
+    pub fn about(mut self, point: PointIndex) -> Self {
+        self.aim = Some(point);
+        self.faults.extend(CRASH_POINTS.get(point).into_iter().flat_map(|point| point.needs()));
         self
     }
 

@@ -1,15 +1,16 @@
 //! Programs that can die, stand still, be stopped, and come back: each with its own pools, circuits and tasks over the
 //! one database.
 
+use crate::crash_points::{self, State};
+use crate::flow::{FLOW, Flow, Stage, flow, stage_at};
 use crate::gateway::ModelTransport;
 use crate::kinds::Kind;
-use crate::world::{FLOW, World, flow, lock};
+use crate::world::{World, lock};
 use adapters_pg::{Circuits, GatewayConfig, GuardedGateway};
 use application::{Adapters, Application, CallbackTokens, Policy};
 use async_trait::async_trait;
 use domain::MerchantId;
 use domain::ports::{Entropy, Queries, Store};
-use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use test_support::{ConnectionOptions, Fault, Faults, Site, TestEntropy};
@@ -42,6 +43,17 @@ struct Inner {
     generation: u64,
     tasks: Vec<AbortHandle>,
     frozen_until: Instant,
+    draining: bool,
+    armed: Option<Armed>,
+}
+
+/// A fault that waits for a program to be in the middle of something.
+#[derive(Debug, Clone, Copy)]
+pub enum Armed {
+    /// Stands still as soon as the gateway has answered a look-up.
+    Freeze(Duration),
+    /// Is told to stop as soon as it requests a charge.
+    Drain,
 }
 
 /// A program.
@@ -63,6 +75,8 @@ impl Process {
             generation: 0,
             tasks: Vec::new(),
             frozen_until: Instant::now(),
+            draining: false,
+            armed: None,
         };
         Arc::new(Self { name, role, seed, inner: Mutex::new(inner) })
     }
@@ -106,10 +120,11 @@ impl Process {
             let mut inner = lock(&self.inner);
             inner.running = Some(running.clone());
             inner.accepting = true;
+            inner.draining = false;
         }
         world.tell(0, "boot", || format!("{} starts", self.name));
         if self.role == Role::Reconciler {
-            self.spawn(0, turns(Arc::clone(world), running));
+            self.spawn(0, Stage::Turn, turns(Arc::clone(world), running));
         }
     }
 
@@ -123,10 +138,11 @@ impl Process {
     pub fn spawn<T: Send + 'static>(
         self: &Arc<Self>,
         order: i64,
+        stage: Stage,
         work: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<T> {
         let tracker = tokio_util::task::TaskTracker::new();
-        let task = tracker.spawn(FLOW.scope(Arc::new(AtomicI64::new(order)), work));
+        let task = tracker.spawn(FLOW.scope(Flow::new(order, stage), work));
         let mut inner = lock(&self.inner);
         inner.tasks.retain(|task| !task.is_finished());
         inner.tasks.push(task.abort_handle());
@@ -152,6 +168,12 @@ impl Process {
         });
     }
 
+    /// The run is over. A running program and its connections hold each other, so neither would be freed by itself.
+    pub fn end(&self) {
+        let running = lock(&self.inner).running.take();
+        drop(running);
+    }
+
     /// It stands still; the world goes on.
     pub fn freeze(&self, span: Duration) {
         lock(&self.inner).frozen_until = Instant::now() + span;
@@ -164,42 +186,110 @@ impl Process {
 
     /// It is told to stop: takes nothing new, ends what is under way within 5 s, and is started again.
     pub fn drain(self: &Arc<Self>, world: &Arc<World>) {
-        lock(&self.inner).accepting = false;
+        let generation = {
+            let mut inner = lock(&self.inner);
+            inner.accepting = false;
+            inner.draining = inner.running.is_some();
+            inner.generation
+        };
         let (world, process) = (Arc::clone(world), Arc::clone(self));
         let tasks = world.tasks.clone();
         tasks.spawn(async move {
             sleep(Duration::from_secs(5)).await;
-            process.crash(&world, Duration::from_secs(2));
+            // It may have died meanwhile, and be alive again.
+            if lock(&process.inner).generation == generation {
+                process.crash(&world, Duration::from_secs(2));
+            }
         });
     }
 
-    /// Waits while it stands still.
-    async fn gate(&self) {
+    /// A fault that is to come as soon as it is in the middle of something.
+    pub fn arm(&self, armed: Armed) {
+        lock(&self.inner).armed = Some(armed);
+    }
+
+    /// Waits while it stands still, and says how long.
+    async fn gate(&self) -> Duration {
+        let began = Instant::now();
         loop {
             let until = lock(&self.inner).frozen_until;
             if until <= Instant::now() {
-                return;
+                return began.elapsed();
             }
             sleep_until(until).await;
         }
     }
 
+    /// What was armed strikes now, if this is the step that it waited for.
+    fn spring(self: &Arc<Self>, world: &Arc<World>, site: Site) {
+        let armed = {
+            let mut inner = lock(&self.inner);
+            match (inner.armed, site.call) {
+                (Some(Armed::Freeze(_)), "look-up answered" | "watched look-up answered")
+                | (Some(Armed::Drain), "request") => inner.armed.take(),
+                _ => None,
+            }
+        };
+        match armed {
+            _ if world.is_healed() => {}
+            Some(Armed::Freeze(span)) => self.freeze(span),
+            Some(Armed::Drain) => self.drain(world),
+            None => {}
+        }
+    }
+
     /// A step of this program: it may stand still, or die here.
     pub async fn step(self: &Arc<Self>, world: &Arc<World>, site: Site) {
-        self.gate().await;
+        if world.is_healed() {
+            self.gate().await;
+            return;
+        }
+        self.spring(world, site);
+        let stood = self.gate().await;
+        let point = self.point(world, site, stood);
         let kind = match self.role {
             Role::App => Kind::CrashApp,
             Role::Reconciler => Kind::CrashReconciler,
         };
-        if world.strikes(kind, 0) {
-            *lock(&world.counts).crashes.entry(site).or_default() += 1;
-            world.tell(flow(), "crash", || format!("{} dies at {site}", self.name));
+        if world.dies_at(point, kind) {
+            world.died(site, point);
+            world.tell(flow(), "crash", || {
+                let point = point.and_then(|point| crash_points::CRASH_POINTS.get(point));
+                format!("{} dies at {site} ({})", self.name, point.map_or("no crash point", |point| point.id))
+            });
             let chance = world.chance(kind);
             let down_for = Duration::from_millis(200 + chance.below(90_000));
             self.crash(world, down_for);
             // The task is aborted; it never gets beyond this point.
             std::future::pending::<()>().await;
         }
+    }
+
+    /// The crash point that a step is, after the program stood still so long before it.
+    fn point(&self, world: &World, site: Site, stood: Duration) -> Option<crash_points::PointIndex> {
+        let stage = stage_at(site);
+        let (draining, lease) = {
+            let inner = lock(&self.inner);
+            let lease = inner.running.as_ref().map(|running| running.application.policy().lease);
+            (inner.draining, lease)
+        };
+        // Whoever is at the gateway, settles or ends a claim has one; orders ask the gateway without.
+        let claimed = matches!(site.within, "gateway" | "settle" | "back_off")
+            && !matches!(stage, Stage::Ordering | Stage::FirstCommitSent | Stage::Placed);
+        let state = if draining {
+            Some(State::Draining)
+        } else if claimed && lease.is_some_and(|lease| stood >= lease) {
+            Some(State::LeaseOver)
+        } else {
+            None
+        };
+        let at_site = crash_points::of_site(stage, site);
+        if at_site.is_none() {
+            world.unknown_step(stage, site);
+        }
+        let point = state.and_then(crash_points::of_state).or(at_site);
+        world.came_to(point);
+        point
     }
 }
 
@@ -267,17 +357,8 @@ impl Faults for Hook {
 
     async fn after(&self, site: Site) -> Fault {
         let Some(world) = self.world.upgrade() else { return Fault::None };
-        self.process.step(&world, Site { within: site.within, call: after_name(site.call) }).await;
+        self.process.step(&world, Site { within: site.within, call: crash_points::after(site.call) }).await;
         let is_lost = site.call != "tx.commit" && world.strikes(Kind::DbAnswerLost, 0);
         if is_lost { Fault::Unavailable } else { Fault::None }
-    }
-}
-
-/// The step after a call is a site of its own where it matters most: a commit that was stored.
-const fn after_name(call: &'static str) -> &'static str {
-    if call.len() == "tx.commit".len() && matches!(call.as_bytes(), b"tx.commit") {
-        "tx.commit, stored"
-    } else {
-        call
     }
 }

@@ -40,6 +40,9 @@ pub fn run(plan: Plan, tell: bool) -> anyhow::Result<Report> {
         let counts = lock(&world.counts).clone();
         let violations = lock(&world.books).violations.clone();
         let (trace_hash, lines) = (world.trace_hash(), world.lines());
+        for process in lock(&world.processes).drain(..) {
+            process.end();
+        }
         Ok(Report { plan: world.plan.clone(), violations, trace_hash, counts, lines })
     })
 }

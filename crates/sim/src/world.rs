@@ -3,12 +3,14 @@
 //! Locks are taken one at a time and never over an await; nothing calls the database while it holds one.
 
 use crate::books::Books;
+use crate::crash_points::{self, PointIndex};
+use crate::flow::{Stage, flow};
 use crate::gateway::Gateway;
 use crate::kinds::Kind;
 use crate::plan::Plan;
 use crate::process::Process;
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use test_support::{FakeDatabase, Site, TestEntropy};
@@ -18,10 +20,8 @@ use tokio_util::task::TaskTracker;
 /// What every order's requests bear; it must never be seen anywhere else.
 pub const CANARY_CARD: &str = "9273-5518-6402-7719";
 
-tokio::task_local! {
-    /// The order that this task is about, once known; 0 before.
-    pub static FLOW: Arc<AtomicI64>;
-}
+/// The most deaths at the point that a run is about: enough to meet it, few enough to leave the run its depth.
+const AIMED_DEATHS: u64 = 3;
 
 /// Locks a mutex of a run, which has one thread.
 pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -48,6 +48,15 @@ struct Trace {
     lines: Option<Vec<Line>>,
 }
 
+/// What befell programs at a crash point.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Tally {
+    /// Steps there while faults could strike.
+    pub hits: u64,
+    /// Programs that died at one.
+    pub deaths: u64,
+}
+
 /// How often what struck.
 #[derive(Debug, Clone, Default)]
 pub struct Counts {
@@ -55,6 +64,10 @@ pub struct Counts {
     pub struck: BTreeMap<Kind, u64>,
     /// Deaths of processes by site.
     pub crashes: BTreeMap<Site, u64>,
+    /// By place in [`crash_points::CRASH_POINTS`].
+    pub points: [Tally; crash_points::COUNT],
+    /// Steps that no crash point has.
+    pub unknown: BTreeSet<(Stage, Site)>,
     /// Orders placed.
     pub orders: u64,
     /// Payment requests that reached the gateway's door.
@@ -69,6 +82,30 @@ pub struct Counts {
     pub failed: u64,
     /// Rows of the discrepancy ledger.
     pub discrepancies: u64,
+}
+
+impl Counts {
+    /// Adds what befell another run.
+    pub fn add(&mut self, one: &Self) {
+        for (kind, count) in &one.struck {
+            *self.struck.entry(*kind).or_default() += count;
+        }
+        for (site, count) in &one.crashes {
+            *self.crashes.entry(*site).or_default() += count;
+        }
+        for (total, one) in self.points.iter_mut().zip(one.points) {
+            total.hits += one.hits;
+            total.deaths += one.deaths;
+        }
+        self.unknown.extend(one.unknown.iter().copied());
+        self.orders += one.orders;
+        self.posts += one.posts;
+        self.clean_paid += one.clean_paid;
+        self.clean_decided += one.clean_decided;
+        self.paid += one.paid;
+        self.failed += one.failed;
+        self.discrepancies += one.discrepancies;
+    }
 }
 
 /// One run.
@@ -94,6 +131,7 @@ pub struct World {
     began: Instant,
     healed: AtomicBool,
     streams: Vec<TestEntropy>,
+    aimed: AtomicU64,
     trace: Mutex<Trace>,
 }
 
@@ -106,6 +144,7 @@ impl World {
         Arc::new(Self {
             draw: stream(0),
             streams,
+            aimed: AtomicU64::new(0),
             database: FakeDatabase::new(),
             gateway: Mutex::default(),
             books: Mutex::default(),
@@ -164,6 +203,44 @@ impl World {
         hit
     }
 
+    /// Whether a program dies at a step of this crash point: by chance, or because this run is about the point.
+    pub fn dies_at(&self, point: Option<PointIndex>, kind: Kind) -> bool {
+        if self.is_healed() || !self.plan.has(kind) {
+            return false;
+        }
+        if self.plan.aim.is_some() && self.plan.aim == point {
+            let aimed = self.aimed.load(Ordering::Relaxed);
+            if aimed < AIMED_DEATHS && self.stream(kind).percent(50) {
+                self.aimed.store(aimed + 1, Ordering::Relaxed);
+                self.struck(kind, 0);
+                return true;
+            }
+        }
+        self.strikes(kind, 0)
+    }
+
+    /// A program comes to a crash point.
+    pub fn came_to(&self, point: Option<PointIndex>) {
+        let mut counts = lock(&self.counts);
+        if let Some(tally) = point.and_then(|point| counts.points.get_mut(point)) {
+            tally.hits += 1;
+        }
+    }
+
+    /// A program dies.
+    pub fn died(&self, site: Site, point: Option<PointIndex>) {
+        let mut counts = lock(&self.counts);
+        *counts.crashes.entry(site).or_default() += 1;
+        if let Some(tally) = point.and_then(|point| counts.points.get_mut(point)) {
+            tally.deaths += 1;
+        }
+    }
+
+    /// A step that the table of crash points lacks.
+    pub fn unknown_step(&self, stage: Stage, site: Site) {
+        lock(&self.counts).unknown.insert((stage, site));
+    }
+
     /// Notes that a fault struck.
     pub fn struck(&self, kind: Kind, order: i64) {
         *lock(&self.counts).struck.entry(kind).or_default() += 1;
@@ -214,19 +291,4 @@ impl World {
         self.tell(order, "violation", || format!("VIOLATION of {invariant}: {text}"));
         lock(&self.books).violation(invariant, order, text);
     }
-}
-
-/// The order that the running task is about; 0 when none is known.
-pub fn flow() -> i64 {
-    FLOW.try_with(|flow| flow.load(Ordering::Relaxed)).unwrap_or_default()
-}
-
-/// Names the running flow; only equality means something.
-pub fn flow_id() -> usize {
-    FLOW.try_with(|flow| Arc::as_ptr(flow).addr()).unwrap_or_default()
-}
-
-/// From now on the running task is about this order.
-pub fn set_flow(order: i64) {
-    let _outside_a_flow = FLOW.try_with(|flow| flow.store(order, Ordering::Relaxed));
 }

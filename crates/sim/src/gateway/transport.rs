@@ -1,15 +1,16 @@
 //! The wire between one program and the gateway: one attempt at a time, classified as the HTTP client does it.
 
 use super::Transaction;
+use crate::flow::{Stage, flow_id, is_proving, stage};
 use crate::kinds::Kind;
 use crate::network;
 use crate::process::Process;
-use crate::world::{World, flow_id, lock};
+use crate::world::{World, lock};
 use adapters_pg::transport::{Limits, LookupAttempt, LookupFailure, PaymentAttempt, Transport, cause};
 use async_trait::async_trait;
 use domain::ports::{ChargeRequest, FailureCause, Lookup, TransactionSummary};
 use domain::settlement::TransactionStatus;
-use domain::{FailureMessage, GatewayKey, GatewayOrderRef, MerchantId, Money};
+use domain::{FailureMessage, GatewayKey, GatewayOrderRef, MerchantId, Money, OrderId};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use test_support::{Site, TestEntropy};
@@ -127,7 +128,7 @@ impl ModelTransport {
         if out_of_order || world.strikes(Kind::LookupError, order) {
             return Err(failure(cause::HTTP_500));
         }
-        self.process.step(world, site("look-up answered")).await;
+        self.process.step(world, answered(world, order)).await;
         let blind = lock(&world.gateway).blind_until.is_some_and(|until| until > Instant::now());
         if blind {
             lock(&world.books).fault(order, Kind::WrongAccount);
@@ -141,6 +142,18 @@ impl ModelTransport {
         }
         Ok(Shown::At(Instant::now()))
     }
+}
+
+/// The step at which a look-up's answer is there: about a payment that has ended it is the watch list's.
+fn answered(world: &World, order: i64) -> Site {
+    let ended = |id| {
+        let ended = |row: &test_support::store::PaymentRow| row.record.payment.value.status().is_terminal();
+        world.database.read(|tables| tables.payment_of(id).is_some_and(ended))
+    };
+    let watched = matches!(stage(), Stage::Turn | Stage::BetweenItems)
+        && !is_proving()
+        && OrderId::new(order).is_ok_and(ended);
+    site(if watched { "watched look-up answered" } else { "look-up answered" })
 }
 
 /// What a look-up is shown.

@@ -1,8 +1,9 @@
 //! After each commit: I1, I3, I4, I5, I7, I8, I10, I12, I13, I15.
 
 use super::rows::{self, View};
+use crate::flow::set_flow;
 use crate::kinds::Kind;
-use crate::world::{World, lock, set_flow};
+use crate::world::{World, lock};
 use domain::ports::Cause;
 use domain::settlement::TransactionStatus;
 use domain::{OrderStatus, PaymentStatus};

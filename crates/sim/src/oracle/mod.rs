@@ -10,8 +10,9 @@ mod rows;
 pub use commits::Observer;
 pub use quiet::at_the_end;
 
+use crate::flow::flow_id;
 use crate::process::Process;
-use crate::world::{World, flow_id, lock};
+use crate::world::{World, lock};
 use domain::PaymentStatus;
 use domain::ports::ChargeRequest;
 use std::sync::Arc;
