@@ -6,7 +6,7 @@ use super::format::length;
 use super::forms::{Form, redirect};
 use super::history::History;
 use super::page::{Context, Frame, Nav, answer, html};
-use super::text::{Notice, circuit_text};
+use super::wording::{Notice, circuit_text};
 use crate::http::failure::{Case, Failure};
 use crate::ops::{CircuitBody, CircuitCommand};
 use crate::texts::Texts;

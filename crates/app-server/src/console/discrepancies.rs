@@ -3,11 +3,10 @@
 use super::format::{date_time, relative, won};
 use super::forms::{Form, redirect};
 use super::page::{Context, Frame, Nav, answer, html, moment};
-use super::text::{Notice, kind_text};
+use super::wording::{Notice, kind_text};
 use crate::http::failure::{Case, Failure};
 use crate::http::failure_from::managed;
-use crate::http::read::{Id, page};
-use crate::ops::payments::text;
+use crate::http::read::{Id, page, text};
 use crate::texts::Texts;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;

@@ -27,7 +27,7 @@ mod payments;
 mod reconciler;
 mod scrape;
 mod session;
-mod text;
+mod wording;
 
 use crate::http::routes::resource;
 use crate::state::OpsState;
@@ -40,7 +40,7 @@ use std::time::Duration;
 
 pub(crate) use session::{Sessions, lets_in, to_login};
 #[cfg(test)]
-pub(crate) use text::spoken_keys;
+pub(crate) use wording::spoken_keys;
 
 /// What the pages share beside [`OpsState`].
 pub(crate) struct Console {

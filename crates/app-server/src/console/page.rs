@@ -4,7 +4,7 @@
 use super::Console;
 use super::format::clock;
 use super::session::{cookie, set_cookie};
-use super::text::Notice;
+use super::wording::Notice;
 use crate::http::border::{preferences, request_label};
 use crate::http::failure::{Case, Failure};
 use crate::http::read::digits;

@@ -7,7 +7,7 @@ use super::forms::{Form, redirect};
 use super::history::Run;
 use super::page::{Context, Frame, Nav, answer, html, moment};
 use super::payments::status_class;
-use super::text::{Notice, cause_text, status_text};
+use super::wording::{Notice, cause_text, status_text};
 use crate::http::failure::{Case, Failure};
 use crate::http::read::Id;
 use crate::texts::Texts;

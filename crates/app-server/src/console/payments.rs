@@ -3,7 +3,7 @@
 use super::format::{date_time, relative, won};
 use super::forms::redirect;
 use super::page::{Context, Frame, Nav, answer, html, moment};
-use super::text::status_text;
+use super::wording::status_text;
 use crate::http::failure::Failure;
 use crate::http::read::{digits, duration, page};
 use crate::texts::Texts;

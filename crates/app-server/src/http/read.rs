@@ -323,6 +323,17 @@ pub(crate) fn duration(text: &str, max: Duration) -> Option<Duration> {
     unit(number).filter(|duration| *duration <= max)
 }
 
+/// A text of so many characters, without control characters but line breaks.
+pub(crate) fn text(
+    text: String,
+    field: &'static str,
+    length: std::ops::RangeInclusive<usize>,
+) -> Result<String, Failure> {
+    let text = text.trim().to_owned();
+    let clean = text.chars().all(|c| !c.is_control() || c == '\n');
+    if clean && length.contains(&text.chars().count()) { Ok(text) } else { Err(Failure::field(field)) }
+}
+
 /// The one value of a header; `Err` when it comes twice or is not printable ASCII.
 pub(crate) fn single_header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, ()> {
     let mut values = headers.get_all(name);

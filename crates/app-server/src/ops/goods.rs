@@ -1,12 +1,11 @@
 //! Products, stock, coupons and points: what operators make.
 
-use super::payments::text;
 use super::{Actor, OperatorParam};
 use crate::api::views::{CouponBody, PointsBody, ProductBody};
 use crate::http::envelope::{Envelope, answer, ok};
 use crate::http::failure::{Case, Failure};
 use crate::http::failure_from::managed;
-use crate::http::read::{Id, Json};
+use crate::http::read::{Id, Json, text};
 use crate::state::OpsState;
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};

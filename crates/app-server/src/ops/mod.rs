@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 pub(crate) mod circuits;
+pub(crate) mod discrepancies;
 pub(crate) mod goods;
 pub(crate) mod health;
 pub(crate) mod payments;
@@ -26,11 +27,11 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         .service(resource("/admin/payments", "GET", [get().to(payments::list_payments)]))
         .service(resource("/admin/payments/{paymentId}", "GET", [get().to(payments::get_payment)]))
         .service(resource("/admin/payments/{paymentId}/sync", "POST", [post().to(payments::sync_payment)]))
-        .service(resource("/admin/discrepancies", "GET", [get().to(payments::list_discrepancies)]))
+        .service(resource("/admin/discrepancies", "GET", [get().to(discrepancies::list_discrepancies)]))
         .service(resource(
             "/admin/discrepancies/{discrepancyId}/resolve",
             "POST",
-            [post().to(payments::resolve_discrepancy)],
+            [post().to(discrepancies::resolve_discrepancy)],
         ))
         .service(resource("/admin/products", "POST", [post().to(goods::create_product)]))
         .service(resource("/admin/products/{productId}/stock", "PUT", [put().to(goods::set_stock)]))
