@@ -2,6 +2,7 @@
 
 mod rows;
 pub(crate) mod server;
+mod shop;
 mod simulator;
 mod table;
 mod wire;

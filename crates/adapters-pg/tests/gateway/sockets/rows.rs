@@ -1,6 +1,7 @@
 //! Every behaviour of the table, and what it must come to.
 
 use super::server::{LISTED, MADE, Manners, REFUSED, Step, answer, json};
+use super::shop::ORDER_REF;
 use super::table::{Row, Target, order};
 use Step::{Close, Drip, Hang, Reset, Send, SendBytes};
 
@@ -223,7 +224,7 @@ fn statuses() -> Vec<Row> {
             .comes_to("not reached (Http429)", 1, order::FAILED),
         envelope("500, nothing created", "500 Internal Server Error").comes_to("not reached (Http500)", 4, order::FAILED_WATCHED).asked(4),
         Row::new("500 although the transaction was created", Target::Server(Manners {
-            look_up: vec![send(json("200 OK", LISTED))],
+            look_up: vec![send(json("200 OK", &LISTED.replace("000007", ORDER_REF)))],
             ..Manners::answering(vec![send(json("500 Internal Server Error", REFUSED))])
         }))
         .comes_to("not reached (Http500)", 1, order::IN_PROGRESS)
@@ -277,7 +278,7 @@ fn repeated() -> Vec<Row> {
             .asked(1),
         changing("500, then silence", vec![error(), vec![Hang]])
             .medium_read()
-            .comes_to("not reached (Http500), uncertain (ReadTimeout)", 2, order::UNCERTAIN)
+            .comes_to("not reached (Http500), uncertain (ReadTimeout)", 2, order::UNCERTAIN_WATCHED)
             .asked(1),
         changing(
             "500, then 400 with the error envelope",

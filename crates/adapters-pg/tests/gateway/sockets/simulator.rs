@@ -1,7 +1,8 @@
 //! The simulated gateway, over its real port: client and simulator mean the same by the protocol, and whatever it does to
 //! a request, no transaction of it is left that the outcome does not tell of.
 
-use super::table::{becomes, order};
+use super::shop::Shop;
+use super::table::order;
 use crate::model::{Seeded, key, ms, request_until};
 use adapters_pg::{GatewayConfig, GuardedGateway, HttpConfig, HttpTransport};
 use domain::MerchantId;
@@ -115,8 +116,9 @@ async fn whatever_becomes_of_a_request_it_charges_once_at_most() {
         simulator.script_requests([fate]);
         let hangs = fate.name().ends_with("hang");
         let gateway = gateway(&simulator, if hangs { ms(300) } else { PATIENT });
-        let outcome = gateway.charge(&request_until(Instant::now() + PATIENT)).await;
-        assert_eq!(becomes(&outcome), expected, "{}: {outcome:?}", fate.name());
+        let shop = Shop::open(Arc::new(gateway), PATIENT).await;
+        let sold = shop.sell().await;
+        assert_eq!(sold.order, expected, "{}: {sold:?}", fate.name());
         // What hangs may be booked a moment later than it is given up.
         let patience = Instant::now() + PATIENT;
         while simulator.ledger().len() < transactions && Instant::now() < patience {
@@ -124,7 +126,7 @@ async fn whatever_becomes_of_a_request_it_charges_once_at_most() {
         }
         let ledger = simulator.ledger();
         assert_eq!(ledger.len(), transactions, "{}: {ledger:?}", fate.name());
-        if let GatewayAnswer::Accepted { key, .. } = outcome.answer {
+        if let Some(key) = sold.key {
             assert_eq!(ledger[0].transaction_key, key.as_str(), "{}", fate.name());
         }
         simulator.stop().await;
