@@ -103,7 +103,8 @@ impl Buyers {
         let began = Instant::now();
         match self.send(server, user, key, body).await {
             Ok(answer) => {
-                self.world.diary.posted(Post { server, began, ended: Instant::now() });
+                let ended = Instant::now();
+                self.world.diary.posted(Post { server, answer: told(&answer), began, ended });
                 self.take(user, key, &answer)
             }
             Err(_) => {
@@ -121,10 +122,7 @@ impl Buyers {
 
     fn take(&self, user: i64, key: Option<&str>, answer: &Answer) -> bool {
         let diary = &self.world.diary;
-        let reason = answer.body.pointer("/meta/reason").and_then(Value::as_str).unwrap_or_default();
-        diary.count(
-            format!("answer: {} {} {reason}", answer.status, answer.error_code()).trim_end().to_owned(),
-        );
+        diary.count(format!("answer: {}", told(answer)));
         if self.canary.hits(answer.text.as_bytes()) > 0 {
             diary.violation(format!("I14: an answer with status {} bears a card number", answer.status));
         }
@@ -137,4 +135,10 @@ impl Buyers {
         // Under way still, or nothing was taken: worth another try with the same key.
         !(answer.status == 409 || answer.error_code() == "SERVICE_UNAVAILABLE")
     }
+}
+
+/// Status, error code, reason.
+fn told(answer: &Answer) -> String {
+    let reason = answer.body.pointer("/meta/reason").and_then(Value::as_str).unwrap_or_default();
+    format!("{} {} {reason}", answer.status, answer.error_code()).trim_end().to_owned()
 }

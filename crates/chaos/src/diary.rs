@@ -15,9 +15,11 @@ pub(crate) enum Absent {
 }
 
 /// One answered `POST /api/v1/orders`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Post {
     pub(crate) server: usize,
+    /// Status, error code, reason.
+    pub(crate) answer: String,
     pub(crate) began: Instant,
     pub(crate) ended: Instant,
 }
@@ -27,7 +29,29 @@ struct Pages {
     counts: BTreeMap<String, u64>,
     violations: Vec<String>,
     absences: Vec<(Absent, Instant, Option<Instant>)>,
+    troubles: Vec<(String, Instant, Option<Instant>)>,
     posts: Vec<Post>,
+}
+
+/// For so long what a fault left behind (queues, new connections) may still be felt.
+const AFTERMATH: Duration = Duration::from_secs(3);
+
+impl Post {
+    fn took(&self) -> Duration {
+        self.ended.saturating_duration_since(self.began)
+    }
+}
+
+impl Pages {
+    /// Answers during which database and server were there all the time.
+    fn fair(&self) -> impl Iterator<Item = &Post> {
+        self.posts.iter().filter(|post| {
+            !self.absences.iter().any(|(what, from, until)| {
+                let concerns = matches!(what, Absent::Database) || *what == Absent::Server(post.server);
+                concerns && *from < post.ended && until.is_none_or(|until| until > post.began)
+            })
+        })
+    }
 }
 
 /// Shared by all tasks of a run.
@@ -88,6 +112,19 @@ impl Diary {
         }
     }
 
+    /// A fault of this name strikes now. Returns what [`Diary::trouble_ended`] ends it by.
+    pub(crate) fn trouble(&self, fault: impl Into<String>) -> usize {
+        let mut pages = self.pages();
+        pages.troubles.push((fault.into(), Instant::now(), None));
+        pages.troubles.len() - 1
+    }
+
+    pub(crate) fn trouble_ended(&self, trouble: usize) {
+        if let Some((_, _, until)) = self.pages().troubles.get_mut(trouble) {
+            *until = Some(Instant::now());
+        }
+    }
+
     pub(crate) fn posted(&self, post: Post) {
         self.pages().posts.push(post);
     }
@@ -95,18 +132,46 @@ impl Diary {
     /// How long answers took, sorted: all of them, and those during which database and server were there all the time.
     pub(crate) fn latencies(&self) -> (Vec<Duration>, Vec<Duration>) {
         let pages = self.pages();
-        let disturbed = |post: &Post| {
-            pages.absences.iter().any(|(what, from, until)| {
-                let concerns = matches!(what, Absent::Database) || *what == Absent::Server(post.server);
-                concerns && *from < post.ended && until.is_none_or(|until| until > post.began)
-            })
-        };
-        let took = |post: &Post| post.ended.saturating_duration_since(post.began);
-        let mut all: Vec<Duration> = pages.posts.iter().map(took).collect();
-        let mut fair: Vec<Duration> = pages.posts.iter().filter(|post| !disturbed(post)).map(took).collect();
+        let mut all: Vec<Duration> = pages.posts.iter().map(Post::took).collect();
+        let mut fair: Vec<Duration> = pages.fair().map(Post::took).collect();
         all.sort_unstable();
         fair.sort_unstable();
         (all, fair)
+    }
+
+    /// Of the answers while database and server were there: how long they took, sorted, by the faults that had struck
+    /// something else meanwhile or within [`AFTERMATH`] before. An answer stands with each of them.
+    pub(crate) fn latencies_by_fault(&self) -> BTreeMap<String, Vec<Duration>> {
+        let pages = self.pages();
+        let mut by_fault: BTreeMap<String, Vec<Duration>> = BTreeMap::new();
+        for post in pages.fair() {
+            let concerns = |(_, from, until): &&(String, Instant, Option<Instant>)| {
+                *from < post.ended && until.is_none_or(|until| until + AFTERMATH > post.began)
+            };
+            let mut faults: Vec<&str> =
+                pages.troubles.iter().filter(concerns).map(|(fault, _, _)| fault.as_str()).collect();
+            faults.sort_unstable();
+            faults.dedup();
+            if faults.is_empty() {
+                faults.push("none");
+            }
+            for fault in faults {
+                by_fault.entry(fault.to_owned()).or_default().push(post.took());
+            }
+        }
+        for times in by_fault.values_mut() {
+            times.sort_unstable();
+        }
+        by_fault
+    }
+
+    /// What the answers were that took at least so long while database and server were there.
+    pub(crate) fn slow_answers(&self, least: Duration) -> BTreeMap<String, usize> {
+        let mut answers = BTreeMap::new();
+        for post in self.pages().fair().filter(|post| post.took() >= least) {
+            *answers.entry(post.answer.clone()).or_default() += 1;
+        }
+        answers
     }
 }
 
@@ -148,8 +213,24 @@ mod tests {
             (1, 510, 530),
             (0, 510, 550),
         ] {
-            diary.posted(Post { server, began: at(began), ended: at(ended) });
+            let answer = format!("answer {}", ended - began);
+            diary.posted(Post { server, answer, began: at(began), ended: at(ended) });
         }
+        diary.pages().troubles = vec![
+            ("a".to_owned(), at(0), Some(at(60))),
+            ("a".to_owned(), at(10), Some(at(70))),
+            ("b".to_owned(), at(85), None),
+            ("later".to_owned(), at(10_000), None),
+        ];
+        let by_fault = diary.latencies_by_fault();
+        assert_eq!(by_fault["a"], [20, 80, 90].map(Duration::from_millis));
+        assert_eq!(by_fault["b"], [20, 80, 90].map(Duration::from_millis));
+        assert_eq!(by_fault.len(), 2);
+        let slow = diary.slow_answers(Duration::from_millis(80));
+        assert_eq!(
+            slow.into_iter().collect::<Vec<_>>(),
+            [("answer 80".to_owned(), 1), ("answer 90".to_owned(), 1)]
+        );
         let (all, fair) = diary.latencies();
         assert_eq!(all.len(), 7);
         assert_eq!(fair, [20, 80, 90].map(Duration::from_millis));

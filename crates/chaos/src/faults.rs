@@ -131,7 +131,8 @@ impl Faults {
     }
 
     async fn strike(&self, fault: Fault, mut rng: StdRng) -> Result<()> {
-        match fault {
+        let trouble = self.world.diary.trouble(format!("{fault:?}"));
+        let struck = match fault {
             Fault::Kill | Fault::ShortFreeze | Fault::LongFreeze | Fault::Terminate => {
                 self.strike_program(fault, &mut rng).await
             }
@@ -143,7 +144,9 @@ impl Faults {
             | Fault::DatabaseRefuses
             | Fault::DatabaseSlow => self.strike_database(fault, &mut rng).await,
             _ => self.strike_gateway(fault, &mut rng).await,
-        }
+        };
+        self.world.diary.trouble_ended(trouble);
+        struck
     }
 
     fn tell(&self, fault: Fault, what: &str) {

@@ -200,6 +200,16 @@ fn print_latencies(world: &World, strict: bool) {
             percentile(times, 100).as_millis()
         );
     }
+    println!("of these, by the faults that struck something else meanwhile or up to 3 s before (ms):");
+    println!("{:>16} {:>6} {:>6} {:>6} {:>8} {:>8}", "fault", "n", "p50", "p99", "longest", "4.5 s +");
+    for (fault, times) in world.diary.latencies_by_fault() {
+        let [p50, p99, longest] = [50, 99, 100].map(|percent| percentile(&times, percent).as_millis());
+        let slow = times.iter().filter(|time| **time >= P99).count();
+        println!("{fault:>16} {:>6} {p50:>6} {p99:>6} {longest:>8} {slow:>8}", times.len());
+    }
+    for (answer, count) in world.diary.slow_answers(P99) {
+        println!("{count:>8}  took 4.5 s or more: {answer}");
+    }
     let p99 = percentile(&fair, 99);
     if strict && p99 >= P99 {
         world.diary.violation(format!("p99 of POST /orders is {} ms, 4500 are allowed", p99.as_millis()));

@@ -10,8 +10,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::cluster::{Kind, Running};
+use crate::private;
 use crate::process::{self, Group};
-use crate::steps;
 use crate::workspace;
 
 /// It ends its processes by itself when it is told to.
@@ -48,24 +48,29 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     option("--seed", args.seed.map(|seed| seed.to_string()));
     arguments.extend(args.quick.then(|| "--quick".to_owned()));
     arguments.extend(args.drill.then(|| "--drill".to_owned()));
-    start(&workspace::root()?, &arguments)
+    start(&workspace::root()?, &arguments, !args.quick && !args.drill)
 }
 
 /// The step of `test`.
 pub(crate) fn quick(root: &Path) -> Result<()> {
-    start(root, &["--quick".to_owned()])
+    start(root, &["--quick".to_owned()], false)
 }
 
-fn start(root: &Path, arguments: &[String]) -> Result<()> {
-    let mut cargo = workspace::cargo();
-    cargo.current_dir(root).args(["build", "-p", "chaos", "-p", "app-server", "-p", "reconciler"]);
-    steps::check(cargo.args(["-p", "pg-simulator"])).context("cargo build")?;
-    let target = workspace::metadata(root, &["--no-deps"])?.target_directory;
-    let binaries = target.join("debug");
+/// `release`: where times are judged, the programs are those that are shipped, and leave the machine to what is tested.
+fn start(root: &Path, arguments: &[String], release: bool) -> Result<()> {
+    let programs = ["app-server", "reconciler", "pg-simulator"];
+    let (binaries, own) = if release {
+        (private::build(root, &programs, true)?, private::build(root, &["chaos"], false)?)
+    } else {
+        // All at once: the same packages with fewer features would be built a second time.
+        let binaries = private::build(root, &[&programs[..], &["chaos"]].concat(), false)?;
+        (binaries.clone(), binaries)
+    };
+    let target = own.parent().context("the programs' folder has no parent")?;
 
     let running = Running::fresh(root, "chaos", Kind::Expendable)?;
     let cluster = running.cluster();
-    let mut command = Command::new(binaries.join("chaos"));
+    let mut command = Command::new(own.join("chaos"));
     command.current_dir(root);
     command.arg("--postgres").arg(cluster.url("postgres").context("the cluster went away")?);
     command.arg("--postgres-bin").arg(cluster.program(""));
