@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 /// Longer than the order API's promise of 5 s, so that a broken promise is seen as a number and not as a time-out.
@@ -10,6 +10,9 @@ const LIMIT: Duration = Duration::from_secs(15);
 
 /// Bytes; a page of the simulator's ledger is the longest there is.
 const LONGEST_BODY: u64 = 64 * 1024 * 1024;
+
+/// An answer whose body is not read.
+pub(crate) type Stream = ureq::http::Response<ureq::Body>;
 
 #[derive(Clone)]
 pub(crate) struct Http {
@@ -59,6 +62,36 @@ impl Http {
             request = request.header("X-USER-ID", user.to_string());
         }
         read(request.call(), url)
+    }
+
+    /// As a buyer, with an Idempotency-Key.
+    pub(crate) fn post_keyed(&self, url: &str, user: i64, key: &str, body: &Value) -> Result<Answer> {
+        let request = self.agent.post(url).header("X-USER-ID", user.to_string());
+        read(request.header("Idempotency-Key", key).send_json(body), url)
+    }
+
+    pub(crate) fn put(&self, url: &str, body: &Value) -> Result<Answer> {
+        read(self.agent.put(url).send_json(body), url)
+    }
+
+    /// An answer whose body is not read: it stays open as long as what is returned lives.
+    pub(crate) fn stream(&self, url: &str, user: i64) -> Result<Stream> {
+        let response = self.agent.get(url).header("X-USER-ID", user.to_string()).call();
+        let response = response.with_context(|| format!("no answer from {url}"))?;
+        if response.status() != 200 {
+            bail!("{url} answered {}", response.status());
+        }
+        Ok(response)
+    }
+
+    /// A text that must be there: the body of an answer 200.
+    pub(crate) fn text(&self, url: &str) -> Result<String> {
+        let mut response = self.agent.get(url).call().with_context(|| format!("no answer from {url}"))?;
+        if response.status() != 200 {
+            bail!("{url} answered {}", response.status());
+        }
+        let body = response.body_mut().with_config().limit(LONGEST_BODY);
+        body.read_to_string().with_context(|| format!("cut answer from {url}"))
     }
 
     pub(crate) fn post(&self, url: &str, user: Option<i64>, body: &Value) -> Result<Answer> {

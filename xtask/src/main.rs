@@ -2,7 +2,8 @@
 //!
 //! One file per command under `commands/`; beside it what several of them need: the private PostgreSQL cluster
 //! (`cluster`), child processes and signals (`process`), named and timed steps (`steps`), the repository's paths and
-//! crates (`workspace`), and the JSON calls to the programs (`http`).
+//! crates (`workspace`), the JSON calls to the programs (`http`), load at a fixed rate (`load`), scrapes (`scrape`), and a
+//! whole system for one command alone (`private`).
 //!
 //! No product code: nothing of a binary depends on this crate, and it depends on no crate of the workspace, so that
 //! it is built in seconds on a fresh machine and still runs when the workspace doesn't compile.
@@ -21,10 +22,12 @@ mod commands;
 #[cfg(test)]
 mod deploy;
 mod http;
-#[cfg(test)]
+mod load;
 mod monitoring;
+mod private;
 mod process;
 mod running;
+mod scrape;
 mod steps;
 mod workspace;
 
@@ -58,6 +61,9 @@ enum Command {
     Chaos(commands::chaos::Args),
     /// Look at every page of the running system's console in chromium, and follow what an operator does there
     Browser,
+    /// Drive a small system of its own through everything that is counted, and hold its metrics against documents,
+    /// dashboard and alert rules
+    Metrics,
     /// Hold the crates' dependencies against the arrows of the architecture
     Arch,
     /// Check the rules that a search for strings can check
@@ -86,6 +92,7 @@ fn main() -> ExitCode {
             Command::Ci => commands::test::ci(),
             Command::Db(command) => commands::db::run(&command),
             Command::Browser => commands::browser::run(),
+            Command::Metrics => commands::metrics::run(),
             Command::Arch => commands::arch::run(),
             Command::Tidy => commands::tidy::run(),
             Command::Sim(args) => commands::sim::run(&args),

@@ -22,8 +22,14 @@ pub(crate) fn root() -> Result<PathBuf> {
 pub(crate) fn cargo() -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
-    // What cargo told this package about itself is no business of the packages it builds next.
+    // What cargo told this package about itself is no business of the packages it builds next. The build scripts of some
+    // (ring's) look at it, and would be run again, with all that depends on them, whenever `cargo xtask` follows `cargo`.
     command.env_remove("CARGO_MANIFEST_DIR").env_remove("CARGO_MANIFEST_PATH");
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_")) {
+            command.env_remove(name);
+        }
+    }
     command
 }
 

@@ -16,6 +16,7 @@ mod http;
 mod limits;
 pub mod openapi;
 mod ops;
+mod repeats;
 mod server;
 mod state;
 mod texts;

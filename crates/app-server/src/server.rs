@@ -215,6 +215,7 @@ fn api_state(parts: &Parts, settings: &Settings) -> Result<ApiState, AuthError> 
         self_charge: settings.points.self_charge,
         changes: parts.changes.clone(),
         readers: Arc::new(Semaphore::new(settings.database.pool_size.div_ceil(2))),
+        repeats: Default::default(),
         streams: Arc::new(Semaphore::new(settings.events.max_streams)),
         heartbeat: settings.events.heartbeat_interval,
     })

@@ -5,6 +5,7 @@ use crate::events::OrderChanges;
 use crate::http::failure::{Case, Failure};
 use crate::http::read::{BodyLimits, HeadLimits};
 use crate::ops::Circuits;
+use crate::repeats::Repeats;
 use application::Application;
 use bootstrap::settings::Locale;
 use bootstrap::shutdown::Shutdown;
@@ -92,6 +93,8 @@ pub(crate) struct ApiState {
     pub(crate) changes: OrderChanges,
     /// Reads of those who wait: they queue here, and leave half of the connections to those who order.
     pub(crate) readers: Arc<Semaphore>,
+    /// Orders without an Idempotency-Key, to notice repeated ones.
+    pub(crate) repeats: Repeats,
     /// Event streams that are open.
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) heartbeat: Duration,

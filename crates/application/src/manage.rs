@@ -42,6 +42,7 @@ async fn in_transaction<T>(
         if tries >= 3 || !matches!(done, Err(ManageError::Store(StoreError::Conflict { .. }))) {
             return done;
         }
+        crate::place_order::tried_again(name, "conflict");
     }
 }
 

@@ -181,6 +181,11 @@ fn not_sent(cause: &'static str) -> ChargeOutcome {
     ChargeOutcome { answer, watch: false }
 }
 
+/// Counts a further try of a transaction.
+pub(crate) fn tried_again(name: &'static str, reason: &'static str) {
+    metrics::counter!("database_transaction_retries_total", "name" => name, "reason" => reason).increment(1);
+}
+
 fn placed_view(order: Order, payment: PaymentRecord) -> OrderView {
     OrderView { order, placed_at: payment.created_at, payment }
 }
@@ -292,6 +297,8 @@ async fn record(
                     )));
                 };
                 tokio::time::sleep(pause).await;
+                let lost_race = matches!(error, SettleError::Store(StoreError::Conflict { .. }));
+                tried_again("record_answer", if lost_race { "conflict" } else { "unavailable" });
             }
         }
     }

@@ -5,14 +5,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
 
-use crate::steps;
+use crate::{monitoring, steps};
 
 const RULE_TESTS: &str = "deploy/prometheus/alerts_test.yml";
 /// Names the file with the rules, which is checked with it.
 const CONFIG: &str = "deploy/prometheus/prometheus.yml";
-const DASHBOARD: &str = "deploy/grafana/holdfast.json";
 
 /// Syntax of configuration, rules and queries, and the rules' own tests. Without `promtool` it says so and succeeds:
 /// an ordinary machine need not have Prometheus.
@@ -25,12 +23,11 @@ pub(crate) fn check_repository(root: &Path) -> Result<()> {
         );
         return Ok(());
     }
-    let dashboard =
-        std::fs::read_to_string(root.join(DASHBOARD)).with_context(|| format!("read {DASHBOARD}"))?;
-    let dashboard: Value = serde_json::from_str(&dashboard).with_context(|| format!("parse {DASHBOARD}"))?;
+    let dashboard = monitoring::dashboard(root)?;
     let queries = root.join("target/dashboard-queries.yml");
     std::fs::create_dir_all(root.join("target")).context("make target/")?;
-    std::fs::write(&queries, as_rules(&expressions(&dashboard))?).context("write the dashboard's queries")?;
+    std::fs::write(&queries, as_rules(&monitoring::expressions(&dashboard))?)
+        .context("write the dashboard's queries")?;
     let queries = queries.display().to_string();
     for arguments in
         [["check", "config", CONFIG], ["test", "rules", RULE_TESTS], ["check", "rules", &queries]]
@@ -41,20 +38,9 @@ pub(crate) fn check_repository(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Every query of a dashboard.
-pub(crate) fn expressions(dashboard: &Value) -> Vec<String> {
-    let panels = dashboard["panels"].as_array().map(Vec::as_slice).unwrap_or_default();
-    panels
-        .iter()
-        .flat_map(|panel| panel["targets"].as_array().map(Vec::as_slice).unwrap_or_default())
-        .filter_map(|target| target["expr"].as_str())
-        .map(str::to_owned)
-        .collect()
-}
-
 /// The queries as recording rules, so that promtool parses them. Grafana's variables get a value first.
 fn as_rules(expressions: &[String]) -> Result<String> {
-    ensure!(!expressions.is_empty(), "{DASHBOARD} has no queries");
+    ensure!(!expressions.is_empty(), "the dashboard has no queries");
     let mut rules = "groups:\n  - name: dashboard\n    rules:\n".to_owned();
     for (at, expression) in expressions.iter().enumerate() {
         let expression = expression.replace("$__rate_interval", "1m").replace("$instance", ".*");

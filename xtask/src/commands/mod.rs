@@ -10,6 +10,7 @@ pub(crate) mod chaos;
 pub(crate) mod coverage;
 pub(crate) mod db;
 pub(crate) mod demo;
+pub(crate) mod metrics;
 pub(crate) mod sim;
 pub(crate) mod test;
 pub(crate) mod tidy;

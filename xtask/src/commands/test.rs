@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::cluster::Running;
-use crate::commands::{alerts, arch, chaos, coverage, db, tidy};
+use crate::commands::{alerts, arch, chaos, coverage, db, metrics, tidy};
 use crate::steps::{self, Counts, Steps};
 use crate::workspace;
 
@@ -77,6 +77,7 @@ fn test_steps(root: &Path, steps: &mut Steps) {
         steps.run("alert rules", || alerts::check_repository(root).map(|()| Counts::default()));
         steps.run("db check", || db::check(root, cluster.cluster()).map(|()| Counts::default()));
     });
+    steps.run("metrics", || metrics::check_live(root).map(|()| Counts::default()));
     // It stops its PostgreSQL without warning, so it has one of its own.
     steps.run("chaos", || chaos::quick(root).map(|()| Counts::default()));
 }

@@ -133,13 +133,33 @@ pub(super) fn circuit_changed(transition: &Transition) {
 /// Counters that have counted nothing yet, as 0: one that appears with its first increase hides that increase from `rate()`.
 pub(super) fn publish_zeros() {
     for (operation, results) in [
-        (CHARGE, &["accepted", "rejected"] as &[&'static str]),
-        (FIND_BY_KEY, &["found", "not_found"]),
-        (FIND_BY_ORDER, &["found", "not_found"]),
-        (PROBE, &["found", "not_found"]),
+        (CHARGE, &["accepted", "rejected", "not_reached", "uncertain"] as &[&'static str]),
+        (FIND_BY_KEY, &["found", "not_found", "unreachable"]),
+        (FIND_BY_ORDER, &["found", "not_found", "unreachable"]),
+        (PROBE, &["found", "not_found", "unreachable"]),
     ] {
         for result in results {
-            counter!("pg_request_total", "operation" => operation, "result" => *result, "error" => "")
+            drop(histogram!("pg_request_latency_seconds", "operation" => operation, "result" => *result));
+            // Why an attempt fails stands in the label `error`: those follow.
+            if !matches!(*result, "not_reached" | "uncertain" | "unreachable") {
+                counter!("pg_request_total", "operation" => operation, "result" => *result, "error" => "")
+                    .increment(0);
+            }
+            if operation != PROBE {
+                counter!("pg_retry_attempts_total", "operation" => operation, "result" => *result)
+                    .increment(0);
+            }
+        }
+    }
+    for (result, causes) in [
+        ("not_reached", &[cause::CONNECT_REFUSED, cause::CONNECT_TIMEOUT, cause::HTTP_500, cause::HTTP_503]),
+        (
+            "uncertain",
+            &[cause::READ_TIMEOUT, cause::CONNECTION_RESET, cause::CONNECTION_CLOSED, cause::DEADLINE],
+        ),
+    ] {
+        for FailureCause(error) in causes {
+            counter!("pg_request_total", "operation" => CHARGE, "result" => result, "error" => *error)
                 .increment(0);
         }
     }
@@ -173,6 +193,9 @@ pub(super) fn publish_circuit(snapshot: &Snapshot) {
     {
         gauge!("resilience4j_circuitbreaker_buffered_calls", "name" => name.clone(), "kind" => kind)
             .set(f64::from(calls));
+    }
+    for kind in ["successful", "failed", "ignored"] {
+        drop(histogram!("resilience4j_circuitbreaker_calls_seconds", "name" => name.clone(), "kind" => kind));
     }
     let totals = &snapshot.totals;
     counter!("resilience4j_circuitbreaker_not_permitted_calls_total", "name" => name.clone(), "kind" => "not_permitted")

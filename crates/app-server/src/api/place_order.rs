@@ -24,6 +24,7 @@ use sha2::{Digest as _, Sha256};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tokio::time::Instant;
 use utoipa::ToSchema;
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -181,6 +182,11 @@ pub(crate) async fn place_order(
         notice.get_or_init(|| order.clone());
     }));
     let under_way = state.admit_order()?;
+    if command.idempotency.is_none()
+        && state.repeats.is_repeated(command.user_id, fingerprint(&command), Instant::now())
+    {
+        metrics::counter!("possible_duplicate_orders_total").increment(1);
+    }
     let (application, changes) = (state.runner.application.clone(), state.changes.clone());
     let flow = async move {
         let outcome = application.place_order(command).await;

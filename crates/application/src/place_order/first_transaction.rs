@@ -42,6 +42,7 @@ pub(super) async fn first_transaction(
             let (least, most) = policy.conflict_wait;
             let wait = least + most.saturating_sub(least).mul_f64(io.entropy().fraction());
             tokio::time::sleep(wait).await;
+            super::tried_again("place_order", "conflict");
             first_transaction_once(io, policy, tokens, command, began).await
         }
         result => result,

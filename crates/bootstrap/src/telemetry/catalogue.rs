@@ -22,6 +22,9 @@ pub struct Metric {
     pub kind: MetricKind,
     /// The labels that every series of it bears.
     pub labels: &'static [&'static str],
+    /// For each label the values with which a series is there from the start, at 0; there may be others. None: the series
+    /// appear with what they tell of.
+    pub values: &'static [&'static [&'static str]],
     /// What it says.
     pub help: &'static str,
 }
@@ -39,11 +42,11 @@ const LONG: MetricKind =
     MetricKind::Histogram(&[0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 50.0, 60.0, 120.0]);
 
 const fn counter(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
-    Metric { name, kind: MetricKind::Counter, labels, help }
+    Metric { name, kind: MetricKind::Counter, labels, values: &[], help }
 }
 
 const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
-    Metric { name, kind: MetricKind::Gauge, labels, help }
+    Metric { name, kind: MetricKind::Gauge, labels, values: &[], help }
 }
 
 const fn histogram(
@@ -52,7 +55,27 @@ const fn histogram(
     labels: &'static [&'static str],
     help: &'static str,
 ) -> Metric {
-    Metric { name, kind, labels, help }
+    Metric { name, kind, labels, values: &[], help }
+}
+
+impl Metric {
+    const fn with(self, values: &'static [&'static [&'static str]]) -> Self {
+        Self { values, ..self }
+    }
+
+    /// The labels of each series that is there from the start: every combination of [`Metric::values`].
+    pub(super) fn first_series(&self) -> Vec<Vec<(&'static str, &'static str)>> {
+        if self.values.len() != self.labels.len() {
+            return Vec::new();
+        }
+        self.labels.iter().zip(self.values).fold(vec![Vec::new()], |series, (label, values)| {
+            let longer = |labels: &Vec<(&'static str, &'static str)>| {
+                let labels = labels.clone();
+                values.iter().map(move |value| [labels.clone(), vec![(*label, *value)]].concat())
+            };
+            series.iter().flat_map(longer).collect()
+        })
+    }
 }
 
 /// Every metric of every program.
@@ -147,13 +170,26 @@ pub const METRICS: &[Metric] = &[
         "Time until an open circuit lets the next call through; 0 when it is not open",
     ),
     // Orders and payments.
-    counter("order_placed_total", &["result"], "Orders asked for, by what the buyer was told"),
+    counter("order_placed_total", &["result"], "Orders asked for, by what the buyer was told").with(&[&[
+        "paid",
+        "in_progress",
+        "confirming",
+        "refused",
+        "circuit_open",
+        "pg_unavailable",
+        "replayed",
+        "invalid",
+        "idempotency",
+        "conflict",
+        "unavailable",
+        "error",
+    ]]),
     gauge("orders_in_flight", &[], "Orders under way in this process"),
     counter("orders_refused_total", &[], "Orders refused because too many were under way; nothing was taken"),
     counter(
         "possible_duplicate_orders_total",
         &[],
-        "Orders that look like a repetition without an Idempotency-Key",
+        "Orders that look like a repetition without an Idempotency-Key: the same buyer asked the same process for the same within a minute",
     ),
     counter("idempotency_replayed_total", &[], "Requests answered with a stored answer"),
     gauge("payment_in_progress_count", &[], "Payments that are not final"),
@@ -162,12 +198,23 @@ pub const METRICS: &[Metric] = &[
         &[],
         "Age of the oldest payment that is not final; 0 when there is none",
     ),
-    counter("payment_settled_total", &["by", "result"], "Payments brought to their end, by who learnt of it"),
+    counter("payment_settled_total", &["by", "result"], "Payments brought to their end, by who learnt of it")
+        .with(&[&["api", "callback", "reconciler", "operator"], &["paid", "failed", "forced"]]),
     gauge("payment_discrepancy_open", &["kind"], "Ledger rows that a person must settle"),
-    counter("callback_received_total", &["result"], "Callbacks of the gateway by what became of them"),
+    counter("callback_received_total", &["result"], "Callbacks of the gateway by what became of them")
+        .with(&[&["taken", "unknown", "unreadable", "unavailable"]]),
     // Reconciler.
     histogram("reconciler_turn_seconds", LONG, &[], "Time of one turn of the reconciler"),
-    counter("reconciler_payments_total", &["outcome"], "Payments examined, by outcome"),
+    counter("reconciler_payments_total", &["outcome"], "Payments examined, by outcome").with(&[&[
+        "paid",
+        "failed",
+        "forced",
+        "waiting",
+        "ended",
+        "unreachable",
+        "error",
+        "parked",
+    ]]),
     gauge("reconciler_interlock_active", &[], "1 while verdicts of \"no such transaction\" are suspended"),
     gauge("payment_watched_count", &[], "Failed payments that are asked about again for a while"),
     // Database.
@@ -182,8 +229,9 @@ pub const METRICS: &[Metric] = &[
     counter(
         "database_transaction_retries_total",
         &["name", "reason"],
-        "Further tries of a named transaction after a conflict or deadlock",
-    ),
+        "Further tries of a named transaction: after a lost race (version, serialization, deadlock), or since the database was out of reach",
+    )
+    .with(&[&["place_order", "record_answer"], &["conflict", "unavailable"]]),
     // HTTP.
     histogram(
         "http_request_seconds",
@@ -273,6 +321,7 @@ mod tests {
         for metric in METRICS {
             assert!(word(metric.name) && metric.labels.iter().all(|label| word(label)), "{metric:?}");
             assert!(!metric.help.is_empty() && !metric.help.contains('\n'), "{metric:?}");
+            assert!(metric.values.is_empty() || metric.values.len() == metric.labels.len(), "{metric:?}");
             match metric.kind {
                 MetricKind::Counter => assert!(metric.name.ends_with("_total"), "{metric:?}"),
                 MetricKind::Gauge => assert!(!metric.name.ends_with("_total"), "{metric:?}"),
@@ -348,7 +397,10 @@ mod tests {
             Served as Prometheus text at `GET /metrics` of the operations ports. Generated from\n\
             `crates/bootstrap/src/telemetry/catalogue.rs` by its test; do not edit. Breaker and retry keep the names of\n\
             Resilience4j, so that existing dashboards work.\n\n\
-            | metric | kind | labels | meaning |\n| --- | --- | --- | --- |\n"
+            A counter without labels, and a series with the label values of the last column, is there from the start, at 0, so that\n\
+            its first increase is seen by `rate()`. What a scrape really shows is held against this table, the dashboard and the\n\
+            alert rules by `cargo xtask metrics`.\n\n\
+            | metric | kind | labels | meaning | from the start |\n| --- | --- | --- | --- | --- |\n"
             .to_owned();
         for metric in METRICS {
             let kind = match metric.kind {
@@ -357,8 +409,14 @@ mod tests {
                 MetricKind::Histogram(_) => "histogram",
             };
             let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
-            expected +=
-                &format!("| `{}` | {kind} | {} | {} |\n", metric.name, labels.join(", "), metric.help);
+            let values: Vec<String> = metric.values.iter().map(|values| values.join(", ")).collect();
+            expected += &format!(
+                "| `{}` | {kind} | {} | {} | {} |\n",
+                metric.name,
+                labels.join(", "),
+                metric.help,
+                values.join("; ")
+            );
         }
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/metrics.md");
         if std::env::var("UPDATE_DOCS").is_ok_and(|value| value == "1") {

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge};
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::TelemetryError;
-use super::catalogue::{METRICS, MetricKind};
+use super::catalogue::{METRICS, Metric, MetricKind};
 
 /// How often recorded histogram values are folded into their buckets when nobody scrapes: until then each one takes
 /// memory of its own.
@@ -64,12 +64,26 @@ fn describe(program: &'static str, version: &'static str) {
             MetricKind::Gauge => describe_gauge!(metric.name, metric.help),
             MetricKind::Histogram(_) => describe_histogram!(metric.name, metric.help),
         }
-        // A counter that has counted nothing yet is 0, not absent: else its first increase is invisible to rate().
-        if metric.kind == MetricKind::Counter && metric.labels.is_empty() {
-            counter!(metric.name).absolute(0);
-        }
+        begin(metric);
     }
     gauge!("build_info", "program" => program, "version" => version).set(1.0);
+}
+
+/// Gauges that count what is under way: nothing, at the start. The others are read before each scrape.
+const BEGIN_AT_0: &[&str] = &["orders_in_flight", "event_streams_open", "reconciler_interlock_active"];
+
+/// What has not happened yet is 0, not absent: else its first increase is invisible to rate().
+fn begin(metric: &Metric) {
+    match metric.kind {
+        MetricKind::Counter => {
+            for labels in metric.first_series() {
+                counter!(metric.name, &labels).absolute(0);
+            }
+        }
+        MetricKind::Gauge if BEGIN_AT_0.contains(&metric.name) => gauge!(metric.name).set(0.0),
+        MetricKind::Histogram(_) if metric.labels.is_empty() => drop(histogram!(metric.name)),
+        MetricKind::Gauge | MetricKind::Histogram(_) => {}
+    }
 }
 
 /// What Linux tells of this process; elsewhere nothing is recorded.
@@ -95,8 +109,6 @@ fn number_after(text: &str, name: &str) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use metrics::histogram;
-
     use super::*;
     use crate::telemetry::undocumented;
 
@@ -143,10 +155,16 @@ mod tests {
     }
 
     #[test]
-    fn plain_counters_start_at_0() {
+    fn what_has_not_happened_yet_is_0() {
         let text = scraped(|| ());
+        assert_eq!(undocumented(&text), Vec::<String>::new());
         assert!(text.contains("\npanics_total 0\n"), "{text}");
         assert!(text.contains("\norders_refused_total 0\n"), "{text}");
+        assert!(text.contains("\norders_in_flight 0\n"), "{text}");
+        assert!(text.contains("\nreconciler_turn_seconds_count 0\n"), "{text}");
+        assert!(text.contains("payment_settled_total{by=\"callback\",result=\"paid\"} 0\n"), "{text}");
+        // A gauge that is read from the database says nothing before it was read.
+        assert!(!text.contains("\npayment_in_progress_count "), "{text}");
     }
 
     #[cfg(target_os = "linux")]

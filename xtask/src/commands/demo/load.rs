@@ -1,21 +1,18 @@
-//! Many card orders at a fixed rate, in an open loop: an order is placed when its time has come, not when the one before
-//! has been answered, so that a slow system does not slow its callers down.
+//! Many card orders at a fixed rate, each followed to its end.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::ALL_ENDED_LIMIT;
 use super::shop::{Order, Shop};
+use crate::load::{self, percentile};
 use crate::process;
 
 const CARD_NUMBER: &str = "1234-5678-9814-1451";
 const PRODUCTS: u32 = 20;
-/// Orders under way at once; more would be a sign that nothing is answered any more.
-const MAX_UNDER_WAY: usize = 2_000;
 
 struct Sent {
     buyer: i64,
@@ -37,42 +34,24 @@ pub(super) fn run(shop: &Shop, orders: u32, rate: f64) -> Result<()> {
             json!({ "items": items, "cardType": "SAMSUNG", "cardNo": CARD_NUMBER })
         })
         .collect();
-    let sent: Mutex<Vec<Result<Sent>>> = Mutex::new(Vec::new());
     let started = Instant::now();
     println!("placing {orders} card orders at {rate}/s");
-    let mut placed = 0_u32;
-    std::thread::scope(|scope| -> Result<()> {
-        for index in 0..orders {
-            let due = started + Duration::from_secs_f64(f64::from(index) / rate);
-            while Instant::now() < due && !process::interrupted() {
-                std::thread::sleep(due.saturating_duration_since(Instant::now()).min(process::POLL));
-            }
-            let answered = sent.lock().map_or(0, |sent| sent.len());
-            if process::interrupted() || usize::try_from(index)?.saturating_sub(answered) >= MAX_UNDER_WAY {
-                break;
-            }
-            let buyer = shop.buyer(usize::try_from(index)?)?;
-            let body =
-                bodies.get(usize::try_from(index)? % bodies.len().max(1)).context("there is no product")?;
-            let sent = &sent;
-            placed += 1;
-            scope.spawn(move || {
-                let at = Instant::now();
-                let result = shop.place(buyer, body).map(|answer| Sent {
-                    buyer,
-                    status: answer.status,
-                    reason: answer.meta("errorCode").to_owned(),
-                    took: at.elapsed(),
-                    order: None,
-                });
-                if let Ok(mut sent) = sent.lock() {
-                    sent.push(result);
-                }
-            });
-        }
-        Ok(())
-    })?;
-    let mut sent = sent.into_inner().map_err(|_| anyhow!("a thread that placed an order panicked"))?;
+    let place = |index: u32| -> Result<Sent> {
+        let index = usize::try_from(index)?;
+        let buyer = shop.buyer(index)?;
+        let body = bodies.get(index % bodies.len().max(1)).context("there is no product")?;
+        let at = Instant::now();
+        let answer = shop.place(buyer, body)?;
+        Ok(Sent {
+            buyer,
+            status: answer.status,
+            reason: answer.meta("errorCode").to_owned(),
+            took: at.elapsed(),
+            order: None,
+        })
+    };
+    let mut sent = load::open_loop(rate, |index| index < orders, place)?;
+    let placed = u32::try_from(sent.len())?;
     println!("{placed} placed within {:.1} s; waiting for their ends", started.elapsed().as_secs_f64());
     let unfinished = follow(shop, &mut sent)?;
     report(&sent, unfinished)?;
@@ -154,32 +133,4 @@ fn report(sent: &[Result<Sent>], unfinished: usize) -> Result<()> {
         bail!("{broken} orders were answered as they must not be, {unfinished} have not ended");
     }
     Ok(())
-}
-
-/// The smallest time that at least this share of all did not exceed.
-fn percentile(sorted: &[Duration], share: f64) -> Duration {
-    let last = sorted.len().saturating_sub(1);
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "an index into a list that fits into memory"
-    )]
-    let index = ((sorted.len() as f64 * share).ceil() as usize).saturating_sub(1);
-    sorted.get(index.min(last)).copied().unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percentiles_are_times_that_occurred() {
-        let times: Vec<Duration> = (1..=100).map(Duration::from_millis).collect();
-        assert_eq!(percentile(&times, 0.5), Duration::from_millis(50));
-        assert_eq!(percentile(&times, 0.99), Duration::from_millis(99));
-        assert_eq!(percentile(&times, 1.0), Duration::from_millis(100));
-        assert_eq!(percentile(&times, 0.0), Duration::from_millis(1));
-        assert_eq!(percentile(&[], 0.5), Duration::ZERO);
-    }
 }

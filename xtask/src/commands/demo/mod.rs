@@ -6,7 +6,7 @@
 
 mod cases;
 mod load;
-mod shop;
+pub(crate) mod shop;
 mod tour;
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The calls of a buyer and of an operator, as far as the demo needs them.
+//! The calls of a buyer and of an operator, as far as demo and measurements need them.
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use crate::http::{Answer, Http};
 /// Ids of demo buyers lie above this, away from the sample users, and below 2^53.
 const FIRST_BUYER: i64 = 1_000_000_000;
 
-pub(super) struct Shop {
+pub(crate) struct Shop {
     http: Http,
     api: String,
     ops: String,
@@ -17,24 +17,24 @@ pub(super) struct Shop {
 
 /// An order as far as the demo looks at it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Order {
-    pub(super) id: i64,
-    pub(super) status: String,
-    pub(super) payment_status: String,
-    pub(super) total: i64,
-    pub(super) coupon_discount: i64,
-    pub(super) used_point: i64,
-    pub(super) paid_amount: i64,
-    pub(super) has_key: bool,
+pub(crate) struct Order {
+    pub(crate) id: i64,
+    pub(crate) status: String,
+    pub(crate) payment_status: String,
+    pub(crate) total: i64,
+    pub(crate) coupon_discount: i64,
+    pub(crate) used_point: i64,
+    pub(crate) paid_amount: i64,
+    pub(crate) has_key: bool,
 }
 
 impl Order {
-    pub(super) fn is_final(&self) -> bool {
+    pub(crate) fn is_final(&self) -> bool {
         matches!(self.payment_status.as_str(), "PAID" | "FAILED")
     }
 
     /// From the JSON of the contract.
-    pub(super) fn read(order: &Value) -> Result<Self> {
+    pub(crate) fn read(order: &Value) -> Result<Self> {
         let number = |pointer: &str| {
             order
                 .pointer(pointer)
@@ -59,7 +59,7 @@ impl Order {
 }
 
 impl Shop {
-    pub(super) fn new(api: &str, ops: &str) -> Self {
+    pub(crate) fn new(api: &str, ops: &str) -> Self {
         let seconds =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |age| age.as_secs());
         // A block of a hundred thousand buyers for every second: two runs never share one.
@@ -67,52 +67,52 @@ impl Shop {
         Self { http: Http::new(), api: api.to_owned(), ops: ops.to_owned(), first_buyer }
     }
 
-    pub(super) fn buyer(&self, index: usize) -> Result<i64> {
+    pub(crate) fn buyer(&self, index: usize) -> Result<i64> {
         Ok(self.first_buyer + i64::try_from(index)?)
     }
 
-    pub(super) fn make_product(&self, name: &str, price: i64, stock: i64) -> Result<i64> {
+    pub(crate) fn make_product(&self, name: &str, price: i64, stock: i64) -> Result<i64> {
         self.admin("products", &json!({ "name": name, "price": price, "stock": stock }))?.number("/productId")
     }
 
-    pub(super) fn make_coupon(&self, name: &str, kind: &str, value: i64) -> Result<i64> {
+    pub(crate) fn make_coupon(&self, name: &str, kind: &str, value: i64) -> Result<i64> {
         self.admin("coupons", &json!({ "name": name, "discountType": kind, "discountValue": value }))?
             .number("/couponId")
     }
 
-    pub(super) fn give_points(&self, user: i64, amount: i64) -> Result<()> {
+    pub(crate) fn give_points(&self, user: i64, amount: i64) -> Result<()> {
         self.admin(&format!("users/{user}/points"), &json!({ "amount": amount })).map(|_| ())
     }
 
     /// Returns the id by which an order names the coupon.
-    pub(super) fn issue_coupon(&self, user: i64, coupon: i64) -> Result<i64> {
+    pub(crate) fn issue_coupon(&self, user: i64, coupon: i64) -> Result<i64> {
         let path = format!("/api/v1/issued-coupons/{coupon}");
         succeeded(self.http.post(&format!("{}{path}", self.api), Some(user), &json!({}))?, &path)?
             .number("/issuedCouponId")
     }
 
-    pub(super) fn place(&self, user: i64, body: &Value) -> Result<Answer> {
+    pub(crate) fn place(&self, user: i64, body: &Value) -> Result<Answer> {
         self.http.post(&format!("{}/api/v1/orders", self.api), Some(user), body)
     }
 
-    pub(super) fn order(&self, user: i64, id: i64) -> Result<Order> {
+    pub(crate) fn order(&self, user: i64, id: i64) -> Result<Order> {
         let answer = self.get(user, &format!("/api/v1/orders/{id}"))?;
         Order::read(answer.data("").context("the answer has no data")?)
     }
 
     /// The newest orders of a buyer.
-    pub(super) fn orders(&self, user: i64) -> Result<Vec<Order>> {
+    pub(crate) fn orders(&self, user: i64) -> Result<Vec<Order>> {
         let answer = self.get(user, "/api/v1/orders")?;
         let list = answer.data("/orders").and_then(Value::as_array).context("the answer has no orders")?;
         list.iter().map(Order::read).collect()
     }
 
-    pub(super) fn points(&self, user: i64) -> Result<i64> {
+    pub(crate) fn points(&self, user: i64) -> Result<i64> {
         self.get(user, "/api/v1/points")?.number("/balance")
     }
 
     /// AVAILABLE or USED; of the buyer's only coupon.
-    pub(super) fn coupon_status(&self, user: i64) -> Result<String> {
+    pub(crate) fn coupon_status(&self, user: i64) -> Result<String> {
         let answer = self.get(user, "/api/v1/issued-coupons")?;
         let status = answer.data("/issuedCoupons/0/status").and_then(Value::as_str);
         status.map(str::to_owned).with_context(|| format!("the answer has no coupon: {}", answer.body))

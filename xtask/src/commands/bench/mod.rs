@@ -1,4 +1,8 @@
-//! `bench`: benchmarks that live outside the workspace, because they bring the peers they compare with.
+//! `bench`: what is measured by hand, because its figures are the machine's.
+
+mod figures;
+mod hang;
+mod load;
 
 use anyhow::{Result, bail};
 use clap::Subcommand;
@@ -9,13 +13,22 @@ use crate::{steps, workspace};
 pub(crate) enum Command {
     /// One guarded call: this project's circuit breaker beside others
     Breaker,
+    /// The shop while the gateway accepts connections and never answers, and while it is dead: a system of its own, built
+    /// for release
+    Hang(hang::Args),
 }
 
 pub(crate) fn run(command: &Command) -> Result<()> {
+    match command {
+        Command::Breaker => breaker(),
+        Command::Hang(args) => hang::run(args),
+    }
+}
+
+/// Outside the workspace, because it brings the peers it compares with.
+fn breaker() -> Result<()> {
     let root = workspace::root()?;
-    let manifest = match command {
-        Command::Breaker => root.join("benches/breaker/Cargo.toml"),
-    };
+    let manifest = root.join("benches/breaker/Cargo.toml");
     if !manifest.is_file() {
         bail!("{} is missing", manifest.display());
     }

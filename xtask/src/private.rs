@@ -1,0 +1,195 @@
+//! A whole system for one command alone: a PostgreSQL cluster of its own, the simulated gateway, one app-server and, if
+//! wanted, one reconciler, on free ports of 127.0.0.1. Nothing has to run, and nothing that runs is touched. Each
+//! program writes its log to a file. Dropping it ends all of it.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::cluster::{DATABASE, Kind, Running};
+use crate::http::Http;
+use crate::process::{self, Group};
+use crate::{steps, workspace};
+
+/// A cold start on a machine with much else to do.
+const READY_LIMIT: Duration = Duration::from_secs(90);
+/// More than the programs' own grace period, so that they end by themselves.
+const STOP_GRACE: Duration = Duration::from_secs(15);
+
+/// What to start.
+pub(crate) struct Plan<'a> {
+    /// Names the cluster, and the folder of the logs under `target/`.
+    pub(crate) name: &'a str,
+    /// Where the programs lie.
+    pub(crate) binaries: &'a Path,
+    pub(crate) reconciler: bool,
+    /// For app-server and reconciler: `HOLDFAST__...` and what it is set to.
+    pub(crate) settings: &'a [(&'a str, &'a str)],
+}
+
+/// A program, and its process while there is one.
+struct Program {
+    name: &'static str,
+    command: Command,
+    /// Answers 200 when the program can do its work.
+    ready: String,
+    log: PathBuf,
+    process: Option<Group>,
+}
+
+/// The running system. Fields end in the order in which they stand: the database last.
+pub(crate) struct Private {
+    pub(crate) http: Http,
+    pub(crate) api: String,
+    pub(crate) ops: String,
+    pub(crate) simulator: String,
+    /// Its operations port, whether or not there is one.
+    pub(crate) reconciler: String,
+    programs: Vec<Program>,
+    gateway: Program,
+    _database: Running,
+}
+
+/// Builds these packages and returns the folder of their programs.
+pub(crate) fn build(root: &Path, packages: &[&str], release: bool) -> Result<PathBuf> {
+    let mut cargo = workspace::cargo();
+    cargo.current_dir(root).arg("build");
+    cargo.args(packages.iter().flat_map(|package| ["-p", package]));
+    cargo.args(release.then_some("--release"));
+    steps::check(&mut cargo).context("cargo build")?;
+    let target = workspace::metadata(root, &["--no-deps"])?.target_directory;
+    Ok(target.join(if release { "release" } else { "debug" }))
+}
+
+impl Private {
+    /// Starts everything; returns when all of it works.
+    pub(crate) fn start(root: &Path, plan: &Plan<'_>) -> Result<Self> {
+        let folder = root.join("target").join(plan.name);
+        std::fs::create_dir_all(&folder).with_context(|| format!("could not make {}", folder.display()))?;
+        let database = Running::fresh(root, plan.name, Kind::Expendable)?;
+        let url = database.cluster().url(DATABASE).context("the cluster went away")?;
+        let mut taken = Vec::new();
+        let mut address = || free_port(&mut taken).map(|port| format!("127.0.0.1:{port}"));
+        let (api, ops, simulator, reconciler) = (address()?, address()?, address()?, address()?);
+
+        let mut settings = vec![
+            ("DATABASE_URL".to_owned(), url),
+            ("HOLDFAST__SERVER__BIND".to_owned(), api.clone()),
+            ("HOLDFAST__OPS__BIND".to_owned(), ops.clone()),
+            ("HOLDFAST__RECONCILER__BIND".to_owned(), reconciler.clone()),
+            ("HOLDFAST__PG__BASE_URL".to_owned(), format!("http://{simulator}")),
+            ("HOLDFAST__PG__CALLBACK_BASE_URL".to_owned(), format!("http://{api}")),
+            ("HOLDFAST__PG__CALLBACK_SECRET".to_owned(), "private-".repeat(8)),
+            ("RUST_LOG".to_owned(), "info,actix_server=warn".to_owned()),
+        ];
+        settings.extend(plan.settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        let program = |name: &'static str, arguments: &[&str], ready: String| -> Result<Program> {
+            let mut command = Command::new(plan.binaries.join(name));
+            command.args(arguments);
+            let log = folder.join(format!("{name}.log"));
+            let file = File::create(&log).with_context(|| format!("could not write {}", log.display()))?;
+            command.stdout(file.try_clone().context("could not share a file")?).stderr(file);
+            Ok(Program { name, command, ready, log, process: None })
+        };
+        // It plays a foreign server: it has settings of its own, and is told nothing of ours.
+        let prefix = format!("callback_url_prefix=http://{api}");
+        let arguments = ["--bind", &simulator, "--seed", "1", "--set", &prefix];
+        let mut gateway =
+            program("pg-simulator", &arguments, format!("http://{simulator}/admin/requests?orderId=none"))?;
+        let mut programs = vec![program("app-server", &[], format!("http://{ops}/health/ready"))?];
+        if plan.reconciler {
+            programs.push(program("reconciler", &["run"], format!("http://{reconciler}/health/ready"))?);
+        }
+        migrate(plan, &settings, &folder)?;
+        let http = Http::new();
+        gateway.start(&http)?;
+        for program in &mut programs {
+            program.command.envs(settings.iter().map(|(key, value)| (key, value)));
+            program.start(&http)?;
+        }
+        Ok(Self {
+            http,
+            api: format!("http://{api}"),
+            ops: format!("http://{ops}"),
+            simulator: format!("http://{simulator}"),
+            reconciler: format!("http://{reconciler}"),
+            programs,
+            gateway,
+            _database: database,
+        })
+    }
+
+    /// From now on connections to the gateway are refused; what it knew is lost.
+    pub(crate) fn kill_gateway(&mut self) {
+        self.gateway.process = None;
+    }
+
+    pub(crate) fn start_gateway(&mut self) -> Result<()> {
+        self.gateway.start(&self.http)
+    }
+
+    /// Ends the programs in good order; the database follows.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        for program in self.programs.iter_mut().rev() {
+            let Some(mut process) = program.process.take() else { continue };
+            let status = process.stop(STOP_GRACE)?;
+            if !status.success() {
+                bail!("{} did not stop cleanly ({status}): {} says why", program.name, program.log.display());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Program {
+    fn start(&mut self, http: &Http) -> Result<()> {
+        let mut process = Group::spawn(&mut self.command)?;
+        let mut ended = None;
+        let in_time = process::wait_until(READY_LIMIT, || {
+            ended = process.try_wait().ok().flatten();
+            ended.is_some() || http.get(&self.ready, None).is_ok_and(|answer| answer.status == 200)
+        });
+        let Self { name, log, .. } = self;
+        match ended {
+            Some(status) => bail!("{name} ended by itself ({status}): {} says why", log.display()),
+            None if process::interrupted() => bail!("interrupted while {name} was starting"),
+            None if !in_time => bail!("{name} is not ready: {} says why", log.display()),
+            None => {}
+        }
+        self.process = Some(process);
+        Ok(())
+    }
+}
+
+fn migrate(plan: &Plan<'_>, settings: &[(String, String)], folder: &Path) -> Result<()> {
+    let log = folder.join("migrate.log");
+    let file = File::create(&log).with_context(|| format!("could not write {}", log.display()))?;
+    let status = Command::new(plan.binaries.join("app-server"))
+        .arg("migrate")
+        .envs(settings.iter().map(|(key, value)| (key, value)))
+        .stdin(Stdio::null())
+        .stdout(file.try_clone().context("could not share a file")?)
+        .stderr(file)
+        .status()
+        .context("could not start app-server migrate")?;
+    if !status.success() {
+        bail!("app-server migrate failed ({status}): {} says why", log.display());
+    }
+    Ok(())
+}
+
+/// A free port below the range from which the system numbers outgoing connections, so that none of those takes it while
+/// the program that it belongs to is dead.
+fn free_port(taken: &mut Vec<u16>) -> Result<u16> {
+    let first = 20_000 + u16::try_from(std::process::id() % 11_000)?;
+    for port in (first..32_000).chain(20_000..first) {
+        if !taken.contains(&port) && std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            taken.push(port);
+            return Ok(port);
+        }
+    }
+    bail!("no free port on 127.0.0.1 between 20000 and 32000")
+}
