@@ -1,8 +1,9 @@
 //! Many at once for the last of something: exactly one gets it, and nobody waits in a circle.
 
 use crate::support::{Db, Placed, eventually, fail_payment, first_event, order, payment, user, won};
+use domain::placement::{self, Offer, OrderLines, PlacementRequest};
 use domain::ports::{
-    ClaimKind, ClaimOptions, IdempotencyClaim, IdempotencyKey, NextCheck, NextDue, PointEntry,
+    ClaimKind, ClaimOptions, IdempotencyClaim, IdempotencyKey, NewOrderIds, NextCheck, NextDue, PointEntry,
     PointEntryKind, Queries, StockEntry, StockEntryKind, Store, StoreError,
 };
 use domain::{GatewayKey, IssuedCouponStatus, PaymentId, ProductId, Quantity};
@@ -325,4 +326,60 @@ async fn expired_keys_are_swept() {
         let found = db.store.idempotency(&claim(name, HOUR).key).await.unwrap();
         assert_eq!(found.is_some(), there, "{name}");
     }
+}
+
+/// F24: price and stock change between the buyer's look and TX1, and stock again while TX1 waits for its lock. What counts
+/// is what TX1 reads: the price, the total made of it, and the stock that is left after the wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_costs_and_takes_what_its_own_transaction_reads() {
+    let db = Arc::new(Db::new().await);
+    let product = db.product(5).await;
+    let seen = db.store.product(product).await.unwrap().unwrap();
+    assert_eq!((seen.price, seen.stock.quantity()), (won(1000), 5));
+    let client = db.database.client().await;
+    client.execute("UPDATE product SET price = 1300 WHERE id = $1", &[&product.get()]).await.unwrap();
+
+    // Another order is faster: it holds the row and takes a piece.
+    let faster = db.begin().await;
+    faster.lock_products(&[product]).await.unwrap();
+    faster.move_stock(&[entry(product, 1, StockEntryKind::Reserve)]).await.unwrap();
+    let waiting = Arc::clone(&db);
+    let mut ours = JoinSet::new();
+    ours.spawn(async move {
+        let tx = waiting.begin().await;
+        let ids = tx.next_order_ids().await.unwrap();
+        let products = tx.lock_products(&[product]).await.unwrap();
+        let lines = OrderLines::new([(product, Quantity::new(3).unwrap())]).unwrap();
+        let request = PlacementRequest {
+            user_id: user(1),
+            lines,
+            use_point: won(0),
+            wants_coupon: false,
+            has_card: true,
+        };
+        let NewOrderIds { order_id, payment_id } = ids;
+        let offer = Offer { order_id, payment_id, products, points: None, coupon: None, now: tx.now() };
+        let left = offer.products[0].stock.quantity();
+        let placement = placement::decide(&request, offer).unwrap();
+        let taken = StockEntry {
+            quantity: Quantity::new(3).unwrap(),
+            ..entry(product, payment_id.get(), StockEntryKind::Reserve)
+        };
+        tx.move_stock(&[taken]).await.unwrap();
+        tx.commit().await.unwrap();
+        (placement, left)
+    });
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%FOR UPDATE OF s%' \
+        AND datname = current_database()";
+    eventually("the order waits for the row", async || {
+        (client.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) > 0).then_some(())
+    })
+    .await;
+    faster.commit().await.unwrap();
+    let (placement, left) = ours.join_next().await.unwrap().unwrap();
+    assert_eq!(left, 4, "the stock that was left when the lock was free");
+    assert_eq!(placement.order.items()[0].unit_price, won(1300), "not the price that the buyer saw");
+    assert_eq!(placement.payment.amounts().total(), won(3900));
+    assert_eq!(placement.payment.amounts().paid_amount(), won(3900));
+    assert_eq!(db.stock(product).await, 1);
 }

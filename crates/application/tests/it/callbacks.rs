@@ -288,6 +288,63 @@ async fn a_flood_without_tokens_asks_as_the_throttle_allows() {
     assert_eq!(world.gateway.queries(), before);
 }
 
+/// F49, F50, F51, F53, all ways to forge in one place, each a hundred times at once: without a token, with a wrong one, with
+/// another payment's, with the right one for a transaction over a wrong amount. Nothing is settled but by the gateway's own
+/// record of the payment's own transaction, and each payment is asked about once per interval at most.
+#[tokio::test(start_paused = true)]
+async fn forgeries_by_the_hundred_change_nothing_and_ask_as_the_throttle_allows() {
+    let world = World::new().await;
+    let slow = || Made { decided_after: secs(100), ..made(Success) };
+    let victim = accepted(&world, slow()).await;
+    world.gateway.plan(Plan::new(Reply::Accepted, vec![slow()]));
+    let attacker = world.placed(world.plain()).await;
+    tokio::time::sleep(secs(10)).await;
+    // The attacker knows the victim's key, and has a charge of one won of his own. What a body says of amounts is not even
+    // read: only a key is taken from it.
+    let elsewhere = OrderId::new(999_999).unwrap();
+    let (victims, one_won) = (key(), world.gateway.put(elsewhere, won(1), &at_once(made(Success))));
+    let (own, others) = (world.token(victim), world.token(attacker));
+    let wrong = "0".repeat(64);
+    let (interval, goods) = (world.policy.query_interval, world.goods());
+    for (what, token, named, known) in [
+        ("a wrong token", Some(&wrong), &victims, false),
+        ("another payment's token", Some(&others), &victims, true),
+        ("no token", None, &victims, true),
+        ("the right token, a wrong amount", Some(&own), &one_won, true),
+    ] {
+        let (before, began) = (world.gateway.queries(), tokio::time::Instant::now());
+        let hundred = (0..100).map(|_| async {
+            let received = match token {
+                Some(token) => world.app.receive_callback(token, named).await,
+                None => world.app.receive_untokened_callback(victim.order_id).await,
+            };
+            match received {
+                Ok(receipt) => world.app.examine_callback(receipt.payment_id).await,
+                Err(ref refused) => assert_eq!(*refused, ReceiveCallbackError::Unknown, "{what}"),
+            }
+            received.is_ok()
+        });
+        let taken = futures_util::future::join_all(hundred).await;
+        assert!(taken.iter().all(|taken| *taken == known), "{what}");
+        let asked = world.gateway.queries() - before;
+        // One examination of the one payment that the token stands for: by key, by order, and the key that was named.
+        let examinations = 1 + usize::try_from(began.elapsed().as_millis() / interval.as_millis()).unwrap();
+        println!(
+            "{what}: 100 callbacks, {asked} questions to the gateway in {examinations} examinations at most"
+        );
+        assert!(asked <= 3 * examinations, "{what}: {asked}");
+        assert_eq!(asked > 0, known, "{what}");
+        assert_eq!((world.status(victim), world.status(attacker)), (OPEN, OPEN), "{what}");
+        tokio::time::sleep(interval).await;
+    }
+    assert_eq!(world.goods(), goods, "nothing was given back");
+    world.minutes(3).await;
+    assert_eq!((world.status(victim), world.status(attacker)), (PAID, PAID));
+    assert_eq!(world.record(victim).payment.value.key(), Some(&victims));
+    world.a_day().await;
+    world.assert_quiet();
+}
+
 /// F54.
 #[tokio::test(start_paused = true)]
 async fn a_callback_after_a_forced_failure_goes_to_the_ledger() {

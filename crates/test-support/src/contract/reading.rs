@@ -220,7 +220,7 @@ pub async fn coupons_are_listed(world: World) {
     assert!(world.ports.queries.issued_coupons(user(3)).await.unwrap().is_empty());
 }
 
-/// Gauges: what waits, for how long, what is open, what is watched.
+/// Gauges: what waits, for how long (F78: also when no reconciler runs), what is open, what is watched.
 pub async fn statistics_count(world: World) {
     let empty = world.ports.queries.statistics().await.unwrap();
     assert_eq!((empty.unsettled, empty.oldest_unsettled, empty.watched), (0, None, 0));
