@@ -342,7 +342,7 @@ async fn an_order_costs_and_takes_what_its_own_transaction_reads() {
     // Another order is faster: it holds the row and takes a piece.
     let faster = db.begin().await;
     faster.lock_products(&[product]).await.unwrap();
-    faster.move_stock(&[entry(product, 1, StockEntryKind::Reserve)]).await.unwrap();
+    faster.move_stock(&[entry(product, 999_999, StockEntryKind::Reserve)]).await.unwrap();
     let waiting = Arc::clone(&db);
     let mut ours = JoinSet::new();
     ours.spawn(async move {
