@@ -1,5 +1,5 @@
-//! A whole system for one command alone: a PostgreSQL cluster of its own, the simulated gateway, one app-server and, if
-//! wanted, one reconciler, on free ports of 127.0.0.1. Nothing has to run, and nothing that runs is touched. Each
+//! A whole system for one command alone: a PostgreSQL cluster of its own, the simulated gateway, one app-server or two and,
+//! if wanted, one reconciler, on free ports of 127.0.0.1. Nothing has to run, and nothing that runs is touched. Each
 //! program writes its log to a file. Dropping it ends all of it.
 
 use std::fs::File;
@@ -18,6 +18,8 @@ use crate::{steps, workspace};
 const READY_LIMIT: Duration = Duration::from_secs(90);
 /// More than the programs' own grace period, so that they end by themselves.
 const STOP_GRACE: Duration = Duration::from_secs(15);
+/// The second app-server's name in logs and messages.
+const SECOND: &str = "app-server-2";
 
 /// What to start.
 pub(crate) struct Plan<'a> {
@@ -25,8 +27,10 @@ pub(crate) struct Plan<'a> {
     pub(crate) name: &'a str,
     /// Where the programs lie.
     pub(crate) binaries: &'a Path,
+    /// A second app-server on the same database.
+    pub(crate) second: bool,
     pub(crate) reconciler: bool,
-    /// For app-server and reconciler: `HOLDFAST__...` and what it is set to.
+    /// For app-servers and reconciler: `HOLDFAST__...` and what it is set to.
     pub(crate) settings: &'a [(&'a str, &'a str)],
 }
 
@@ -45,6 +49,8 @@ pub(crate) struct Private {
     pub(crate) http: Http,
     pub(crate) api: String,
     pub(crate) ops: String,
+    /// The second app-server's API, whether or not there is one.
+    pub(crate) second_api: String,
     pub(crate) simulator: String,
     /// Its operations port, whether or not there is one.
     pub(crate) reconciler: String,
@@ -74,6 +80,7 @@ impl Private {
         let mut taken = Vec::new();
         let mut address = || free_port(&mut taken).map(|port| format!("127.0.0.1:{port}"));
         let (api, ops, simulator, reconciler) = (address()?, address()?, address()?, address()?);
+        let (second_api, second_ops) = (address()?, address()?);
 
         let mut settings = vec![
             ("DATABASE_URL".to_owned(), url),
@@ -87,7 +94,8 @@ impl Private {
         ];
         settings.extend(plan.settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
         let program = |name: &'static str, arguments: &[&str], ready: String| -> Result<Program> {
-            let mut command = Command::new(plan.binaries.join(name));
+            let binary = if name == SECOND { "app-server" } else { name };
+            let mut command = Command::new(plan.binaries.join(binary));
             command.args(arguments);
             let log = folder.join(format!("{name}.log"));
             let file = File::create(&log).with_context(|| format!("could not write {}", log.display()))?;
@@ -100,6 +108,9 @@ impl Private {
         let mut gateway =
             program("pg-simulator", &arguments, format!("http://{simulator}/admin/requests?orderId=none"))?;
         let mut programs = vec![program("app-server", &[], format!("http://{ops}/health/ready"))?];
+        if plan.second {
+            programs.push(program(SECOND, &[], format!("http://{second_ops}/health/ready"))?);
+        }
         if plan.reconciler {
             programs.push(program("reconciler", &["run"], format!("http://{reconciler}/health/ready"))?);
         }
@@ -108,12 +119,19 @@ impl Private {
         gateway.start(&http)?;
         for program in &mut programs {
             program.command.envs(settings.iter().map(|(key, value)| (key, value)));
+            if program.name == SECOND {
+                program
+                    .command
+                    .env("HOLDFAST__SERVER__BIND", &second_api)
+                    .env("HOLDFAST__OPS__BIND", &second_ops);
+            }
             program.start(&http)?;
         }
         Ok(Self {
             http,
             api: format!("http://{api}"),
             ops: format!("http://{ops}"),
+            second_api: format!("http://{second_api}"),
             simulator: format!("http://{simulator}"),
             reconciler: format!("http://{reconciler}"),
             programs,

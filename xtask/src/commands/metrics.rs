@@ -101,7 +101,8 @@ pub(crate) fn check_live(root: &Path) -> Result<()> {
     // The same packages as for `chaos`: with fewer, features differ, and much would be built a second time.
     let packages = ["chaos", "app-server", "reconciler", "pg-simulator"];
     let binaries = private::build(root, &packages, false)?;
-    let plan = Plan { name: "metrics", binaries: &binaries, reconciler: true, settings: SETTINGS };
+    let plan =
+        Plan { name: "metrics", binaries: &binaries, second: false, reconciler: true, settings: SETTINGS };
     let system = Private::start(root, &plan)?;
     let shop = Shop::new(&system.api, &system.ops);
     let scene = Scene {

@@ -48,7 +48,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let root = workspace::root()?;
     println!("building app-server and pg-simulator for release");
     let binaries = private::build(&root, &["app-server", "pg-simulator"], true)?;
-    let plan = Plan { name: "hang", binaries: &binaries, reconciler: false, settings: &[] };
+    let plan = Plan { name: "hang", binaries: &binaries, second: false, reconciler: false, settings: &[] };
     let mut system = Private::start(&root, &plan)?;
     let load = Load::prepare(&system, args.rate)?;
     let busy_before = machine_load();

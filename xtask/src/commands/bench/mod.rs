@@ -3,6 +3,7 @@
 mod figures;
 mod hang;
 mod load;
+mod streams;
 
 use anyhow::{Result, bail};
 use clap::Subcommand;
@@ -16,12 +17,16 @@ pub(crate) enum Command {
     /// The shop while the gateway accepts connections and never answers, and while it is dead: a system of its own, built
     /// for release
     Hang(hang::Args),
+    /// Buyers who wait for the end of an order on two servers, and thousands of idle event streams on one: a system of its
+    /// own, built for release
+    Streams(streams::Args),
 }
 
 pub(crate) fn run(command: &Command) -> Result<()> {
     match command {
         Command::Breaker => breaker(),
         Command::Hang(args) => hang::run(args),
+        Command::Streams(args) => streams::run(args),
     }
 }
 
