@@ -296,14 +296,15 @@ impl Process {
 /// A reconciler's life: a turn at every full minute. In the long quiet after the faults it sleeps until something is due.
 async fn turns(world: Arc<World>, running: Running) {
     const MINUTE: u64 = 60;
+    const LONGEST_SLEEP: u64 = 3600;
     let min_age = running.application.policy().min_age;
     loop {
         let now = world.elapsed().as_secs();
         let mut next = (now / MINUTE + 1) * MINUTE;
         if world.is_quiet() {
             let look = world.database.next_look(min_age).map(|at| at - world.database.now());
-            let wait = look.map_or(600, |wait| u64::try_from(wait.whole_seconds()).unwrap_or_default());
-            next = next.max((now + wait.min(600)).div_ceil(MINUTE) * MINUTE);
+            let wait = look.map_or(LONGEST_SLEEP, |wait| u64::try_from(wait.whole_seconds()).unwrap_or_default());
+            next = next.max((now + wait.min(LONGEST_SLEEP)).div_ceil(MINUTE) * MINUTE);
         }
         sleep(Duration::from_secs(next).saturating_sub(world.elapsed())).await;
         if let Err(error) = running.application.reconcile(&running.stop).await {
