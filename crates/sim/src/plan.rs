@@ -35,6 +35,19 @@ pub struct Plan {
     pub workload: Duration,
 }
 
+/// Faults that together lead to two transactions of one order, examined before both are decided, and to looks at payments
+/// that have ended.
+const DEEP: [Kind; 8] = [
+    Kind::Create500,
+    Kind::LookupError,
+    Kind::LookupHang,
+    Kind::ResultDelay,
+    Kind::StuckPending,
+    Kind::CallbackTwice,
+    Kind::CallbackLate,
+    Kind::ForgedWithoutToken,
+];
+
 impl Plan {
     /// The run of a seed.
     pub fn new(seed: u64) -> Self {
@@ -60,12 +73,17 @@ impl Plan {
                 aim.and_then(|aim| CRASH_POINTS.get(aim)).into_iter().flat_map(|point| point.needs()),
             );
         }
+        // A tenth of them goes deep in one place: several transactions of one order, looks that fail, callbacks at any time.
+        let deep = !faults.is_empty() && aiming.below(10) == 0;
+        if deep {
+            faults.extend(DEEP);
+        }
         let pick = |from: u64, to: u64| usize::try_from(from + draw.below(to - from + 1)).unwrap_or(1);
         Self {
             seed,
             faults,
             aim,
-            intensity: [50, 100, 100, 250].get(pick(0, 3)).copied().unwrap_or(100),
+            intensity: if deep { 400 } else { [50, 100, 100, 250].get(pick(0, 3)).copied().unwrap_or(100) },
             most: 900,
             ordinary_500: 40,
             apps: pick(1, 3),
