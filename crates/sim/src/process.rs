@@ -303,7 +303,8 @@ async fn turns(world: Arc<World>, running: Running) {
         let mut next = (now / MINUTE + 1) * MINUTE;
         if world.is_quiet() {
             let look = world.database.next_look(min_age).map(|at| at - world.database.now());
-            let wait = look.map_or(LONGEST_SLEEP, |wait| u64::try_from(wait.whole_seconds()).unwrap_or_default());
+            let wait =
+                look.map_or(LONGEST_SLEEP, |wait| u64::try_from(wait.whole_seconds()).unwrap_or_default());
             next = next.max((now + wait.min(LONGEST_SLEEP)).div_ceil(MINUTE) * MINUTE);
         }
         sleep(Duration::from_secs(next).saturating_sub(world.elapsed())).await;
