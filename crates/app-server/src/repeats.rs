@@ -32,11 +32,13 @@ impl Repeats {
     /// Remembers an order; true when the same buyer has asked for the same a short time ago.
     pub(crate) fn is_repeated(&self, buyer: UserId, fingerprint: [u8; 32], now: Instant) -> bool {
         let mut periods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let age = periods.began.map_or(Duration::MAX, |began| now.saturating_duration_since(began));
-        if age >= REMEMBERED {
-            let ended = std::mem::take(&mut periods.now);
-            periods.before = if age < 2 * REMEMBERED { ended } else { HashSet::new() };
-            periods.began = Some(now);
+        let began = *periods.began.get_or_insert(now);
+        let age = now.saturating_duration_since(began);
+        if age >= 2 * REMEMBERED {
+            *periods = Periods { began: Some(now), ..Periods::default() };
+        } else if age >= REMEMBERED {
+            periods.before = std::mem::take(&mut periods.now);
+            periods.began = Some(began + REMEMBERED);
         }
         let asked = (buyer, fingerprint);
         let known = periods.before.contains(&asked) || periods.now.contains(&asked);
