@@ -59,11 +59,21 @@ pub(crate) struct Private {
     _database: Running,
 }
 
-/// Builds these packages and returns the folder of their programs.
-pub(crate) fn build(root: &Path, packages: &[&str], release: bool) -> Result<PathBuf> {
+/// Builds the programs and returns their folder. Always all of them: fewer packages at once need fewer features of what they
+/// depend on, and much would be built a second time.
+pub(crate) fn build(root: &Path, release: bool) -> Result<PathBuf> {
     let mut cargo = workspace::cargo();
-    cargo.current_dir(root).arg("build");
-    cargo.args(packages.iter().flat_map(|package| ["-p", package]));
+    cargo.current_dir(root).args([
+        "build",
+        "-p",
+        "app-server",
+        "-p",
+        "reconciler",
+        "-p",
+        "pg-simulator",
+        "-p",
+        "chaos",
+    ]);
     cargo.args(release.then_some("--release"));
     steps::check(&mut cargo).context("cargo build")?;
     let target = workspace::metadata(root, &["--no-deps"])?.target_directory;

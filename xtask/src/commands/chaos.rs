@@ -58,19 +58,12 @@ pub(crate) fn quick(root: &Path) -> Result<()> {
 
 /// `release`: where times are judged, the programs are those that are shipped, and leave the machine to what is tested.
 fn start(root: &Path, arguments: &[String], release: bool) -> Result<()> {
-    let programs = ["app-server", "reconciler", "pg-simulator"];
-    let (binaries, own) = if release {
-        (private::build(root, &programs, true)?, private::build(root, &["chaos"], false)?)
-    } else {
-        // All at once: the same packages with fewer features would be built a second time.
-        let binaries = private::build(root, &[&programs[..], &["chaos"]].concat(), false)?;
-        (binaries.clone(), binaries)
-    };
-    let target = own.parent().context("the programs' folder has no parent")?;
+    let binaries = private::build(root, release)?;
+    let target = binaries.parent().context("the programs' folder has no parent")?;
 
     let running = Running::fresh(root, "chaos", Kind::Expendable)?;
     let cluster = running.cluster();
-    let mut command = Command::new(own.join("chaos"));
+    let mut command = Command::new(binaries.join("chaos"));
     command.current_dir(root);
     command.arg("--postgres").arg(cluster.url("postgres").context("the cluster went away")?);
     command.arg("--postgres-bin").arg(cluster.program(""));

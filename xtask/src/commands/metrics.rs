@@ -98,9 +98,7 @@ pub(crate) fn run() -> Result<()> {
 
 /// The step of `test`.
 pub(crate) fn check_live(root: &Path) -> Result<()> {
-    // The same packages as for `chaos`: with fewer, features differ, and much would be built a second time.
-    let packages = ["chaos", "app-server", "reconciler", "pg-simulator"];
-    let binaries = private::build(root, &packages, false)?;
+    let binaries = private::build(root, false)?;
     let plan =
         Plan { name: "metrics", binaries: &binaries, second: false, reconciler: true, settings: SETTINGS };
     let system = Private::start(root, &plan)?;

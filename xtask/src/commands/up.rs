@@ -5,7 +5,7 @@
 
 use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::cluster::{self, Cluster, DATABASE, Kind};
 use crate::commands::db;
 use crate::http::Http;
+use crate::private;
 use crate::process::{self, Group};
 use crate::running::{self, System};
 use crate::workspace;
@@ -64,7 +65,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         reconciler: 8083 + args.port_offset,
     };
     check_ports(&ports, &root)?;
-    let binaries = build(&root)?;
+    say("building app-server, reconciler and pg-simulator");
+    let binaries = private::build(&root, false)?;
 
     let database = Cluster::new(&root, db::CLUSTER, Kind::Durable)?;
     let ours = database.url(DATABASE).is_none();
@@ -198,14 +200,6 @@ fn check_ports(ports: &Ports, root: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn build(root: &Path) -> Result<PathBuf> {
-    say("building app-server, reconciler and pg-simulator");
-    let mut cargo = workspace::cargo();
-    cargo.current_dir(root).args(["build", "-p", "app-server", "-p", "reconciler", "-p", "pg-simulator"]);
-    crate::steps::check(&mut cargo).context("cargo build")?;
-    Ok(workspace::metadata(root, &["--no-deps"])?.target_directory.join("debug"))
 }
 
 fn answers(http: &Http, url: &str, status: u16) -> bool {

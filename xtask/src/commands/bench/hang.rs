@@ -46,8 +46,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
         bail!("--rate: from 1 to 500 orders a second");
     }
     let root = workspace::root()?;
-    println!("building app-server and pg-simulator for release");
-    let binaries = private::build(&root, &["app-server", "pg-simulator"], true)?;
+    println!("building the programs for release");
+    let binaries = private::build(&root, true)?;
     let plan = Plan { name: "hang", binaries: &binaries, second: false, reconciler: false, settings: &[] };
     let mut system = Private::start(&root, &plan)?;
     let load = Load::prepare(&system, args.rate)?;

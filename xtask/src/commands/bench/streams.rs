@@ -48,8 +48,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
         args.streams
     );
     let root = workspace::root()?;
-    println!("building app-server and pg-simulator for release");
-    let binaries = private::build(&root, &["app-server", "pg-simulator"], true)?;
+    println!("building the programs for release");
+    let binaries = private::build(&root, true)?;
     let plan = Plan { name: "streams", binaries: &binaries, second: true, reconciler: false, settings: &[] };
     let system = Private::start(&root, &plan)?;
     let shop = Shop::new(&system.api, &system.ops);
