@@ -106,6 +106,11 @@ impl Gateway {
         &self.told
     }
 
+    /// Whether some transaction has, or had, this key.
+    pub fn is_given(&self, key: &GatewayKey) -> bool {
+        self.by_key.contains_key(key)
+    }
+
     /// A key that is given to somebody already.
     pub fn some_key(&self, nth: u64) -> Option<GatewayKey> {
         let count = u64::try_from(self.all.len()).ok().filter(|count| *count > 0)?;

@@ -353,6 +353,16 @@ async fn answer(
     }
 }
 
+/// A faithful gateway gives each transaction a key of its own; that it gives one twice is a fault, [`Kind::KeyReuse`].
+fn unused_key(world: &World, draw: &TestEntropy) -> Option<GatewayKey> {
+    loop {
+        let key = GatewayKey::new(format!("20260101:TR:{:06x}", draw.below(1 << 24))).ok()?;
+        if !lock(&world.gateway).is_given(&key) {
+            return Some(key);
+        }
+    }
+}
+
 /// The gateway stores a transaction; its whole future is drawn at once.
 fn create(
     world: &Arc<World>,
@@ -366,7 +376,7 @@ fn create(
     let nth = u64::try_from(lock(&world.gateway).all().len()).unwrap_or_default();
     let draw = TestEntropy::new(world.plan.seed.rotate_left(23) ^ (nth << 40) ^ order.unsigned_abs());
     let token = request.callback_url.rsplit('/').next().unwrap_or_default().to_owned();
-    let mut key = GatewayKey::new(format!("20260101:TR:{:06x}", draw.below(1 << 24))).ok();
+    let mut key = unused_key(world, &draw);
     if world.strikes(Kind::KeyReuse, order) {
         let nth = world.chance(Kind::KeyReuse).next_u64();
         key = lock(&world.gateway).some_key(nth).or(key);
