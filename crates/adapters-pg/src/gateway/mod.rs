@@ -34,7 +34,8 @@ pub const PAYMENT_CIRCUIT: &str = "pg-payment";
 /// The name of the circuit around look-ups.
 pub const QUERY_CIRCUIT: &str = "pg-query";
 
-/// A [`PaymentGateway`] that protects a [`Transport`]. See the [module's documentation](self).
+/// A [`PaymentGateway`] that protects a [`Transport`]. One circuit hears one result per call, after retries; one
+/// deadline is around it all; who drops the future gives permit, slot and connection back.
 pub struct GuardedGateway<T> {
     transport: T,
     config: GatewayConfig,

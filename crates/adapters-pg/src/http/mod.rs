@@ -73,7 +73,7 @@ pub enum HttpTransportError {
     Client(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// The payment gateway over HTTP. See the [module's documentation](self).
+/// The payment gateway over HTTP.
 #[derive(Debug, Clone)]
 pub struct HttpTransport {
     payments: Client,
