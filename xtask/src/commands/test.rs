@@ -61,6 +61,10 @@ fn check_steps(root: &Path, steps: &mut Steps) {
     steps.run("clippy", || {
         steps::check(cargo(root).args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
     });
+    steps.run("docs", || {
+        let mut doc = cargo(root);
+        steps::check(doc.env("RUSTDOCFLAGS", "-D warnings").args(["doc", "--workspace", "--no-deps"]))
+    });
 }
 
 /// Every step of `test`, in order. A new kind of test (a feature that replaces threads, a simulation, a chaos run)

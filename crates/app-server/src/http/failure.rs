@@ -1,5 +1,5 @@
 //! Everything that an API call can answer other than what was asked for: one table from case to HTTP status, error code,
-//! reason, and log level. The messages stand in the catalogue ([`crate::texts`]) under the reason.
+//! reason, and log level. The messages stand in the catalogue (`crate::texts`) under the reason.
 //!
 //! `docs/errors.md` is written from this table and the catalogue by a test. Where the contract gives a Korean text (spec 01 section 1), the
 //! domain's error has it too, and a test holds the two against each other. What happened inside (the source of an
