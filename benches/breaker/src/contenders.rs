@@ -17,6 +17,7 @@ use tower::{Layer, Service, service_fn};
 
 pub(crate) const OURS: &str = "ours, count-based";
 pub(crate) const OURS_TIME_GIVEN: &str = "ours, count-based, time given";
+pub(crate) const OURS_TSC: &str = "ours, count-based, quanta's clock";
 
 pub(crate) struct Contender {
     pub(crate) name: &'static str,
@@ -52,6 +53,7 @@ pub(crate) fn contenders() -> Vec<Contender> {
         guarded(OURS, Config::default(), 0),
         guarded("ours, time-based", Config { window: SlidingWindow::TimeBased(10), ..Config::default() }, 0),
         guarded("ours, count-based, 3 % of the calls fail", Config::default(), 33),
+        tsc(),
         time_given(),
         failsafe(),
         recloser(),
@@ -92,6 +94,23 @@ fn guarded(name: &'static str, config: Config, fails_every: u32) -> Contender {
             } else {
                 ticket.success(end, end - start);
             }
+        }
+    })
+}
+
+/// The same with the processor's time stamp counter for a clock: the breaker takes its time from the caller, and so from
+/// whatever clock is at hand.
+fn tsc() -> Contender {
+    let breaker = build(Config::default());
+    let clock = quanta::Clock::new();
+    let (began, origin) = (clock.now(), Instant::now());
+    ours(OURS_TSC, move |calls| {
+        for _ in 0..calls {
+            let start = origin + clock.now().duration_since(began);
+            let ticket = breaker.acquire(start).expect("closed");
+            let _result = black_box(work());
+            let end = origin + clock.now().duration_since(began);
+            ticket.success(end, end - start);
         }
     })
 }
