@@ -55,13 +55,19 @@ id!(/// One coupon in a buyer's hands.
 id!(/// A row of the discrepancy ledger.
     DiscrepancyId);
 
-/// The order id that the gateway is given, one per payment: our order id in decimal, at least six digits
-/// (spec 02: `orderId` has at least 6 characters).
+/// What the gateway is given as order id, one per payment and stored with it: `<installation>-<order>-<random>`, 6 to 64
+/// characters of `A-Z a-z 0-9 - _`. Two databases at one gateway (a restored backup, staging beside production) never
+/// give the same, and nobody can guess one. Payments from before there were installations keep their order id.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GatewayOrderRef(String);
 
 impl GatewayOrderRef {
-    /// As the gateway wrote it. It may be anything: only equality with ours means something.
+    /// For a new payment. `installation` names the database (1 to 16 letters and digits), `random` is drawn for the payment.
+    pub fn new(installation: &str, order_id: OrderId, random: [u8; 8]) -> Self {
+        Self(format!("{installation}-{order_id}-{:016x}", u64::from_be_bytes(random)))
+    }
+
+    /// As the gateway wrote it, or as it is stored. It may be anything: only equality means something.
     pub fn from_gateway(text: impl Into<String>) -> Self {
         Self(text.into())
     }
@@ -70,11 +76,16 @@ impl GatewayOrderRef {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-}
 
-impl From<OrderId> for GatewayOrderRef {
-    fn from(id: OrderId) -> Self {
-        Self(format!("{:06}", id.0))
+    /// The order that a reference of this form names. It proves nothing: compare the whole with the one that is stored.
+    pub fn named_order(&self) -> Option<OrderId> {
+        let digits = match *self.0.splitn(3, '-').collect::<Vec<_>>().as_slice() {
+            [only] => only,
+            [_, order, _] => order,
+            _ => return None,
+        };
+        let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+        digits.parse().ok().filter(|_| plain).and_then(|id| OrderId::new(id).ok())
     }
 }
 
@@ -158,9 +169,18 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_reference_has_at_least_six_digits() {
-        assert_eq!(OrderId::new(7).map(GatewayOrderRef::from).unwrap().as_str(), "000007");
-        assert_eq!(OrderId::new(1_234_567).map(GatewayOrderRef::from).unwrap().as_str(), "1234567");
+    fn a_gateway_reference_is_of_one_installation_and_can_not_be_guessed() {
+        let id = OrderId::new(100_001).unwrap();
+        let ours = GatewayOrderRef::new("k3f9a2", id, [0, 1, 2, 3, 4, 5, 6, 255]);
+        assert_eq!(ours.as_str(), "k3f9a2-100001-00010203040506ff");
+        assert_eq!(ours.named_order(), Some(id));
+        let longest = GatewayOrderRef::new(&"x".repeat(16), OrderId::new((1 << 53) - 1).unwrap(), [255; 8]);
+        assert!(longest.as_str().len() <= 64);
+        let named = |text: &str| GatewayOrderRef::from_gateway(text).named_order().map(OrderId::get);
+        assert_eq!(named("100001"), Some(100_001), "a payment from before there were installations");
+        for bad in ["", "-", "a-b", "a--b", "a-1x-b", "a-0-b", "+1", "a-+1-b", "99999999999999999999"] {
+            assert_eq!(named(bad), None, "{bad:?}");
+        }
     }
 
     #[test]

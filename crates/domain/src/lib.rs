@@ -1,7 +1,7 @@
 //! The rules of an order and its payment, and the ports through which they meet the world.
 //!
 //! Everything here is pure and synchronous: values, state machines and two decisions ([`placement::decide`] and
-//! [`settlement::decide`]). The [`ports`] are traits that adapters implement; with feature `mock` each has a mockall
+//! [`settlement::settle`]). The [`ports`] are traits that adapters implement; with feature `mock` each has a mockall
 //! mock, for the tests of crates that use this one.
 //!
 //! Deliberately absent: clocks, randomness, a runtime, databases, HTTP, JSON. Time is an argument.
@@ -32,8 +32,6 @@ mod card;
 mod coupon;
 mod ids;
 mod money;
-#[doc(hidden)]
-pub mod mutants;
 mod order;
 mod payment;
 pub mod placement;

@@ -1,8 +1,12 @@
-//! What placing an order takes and makes: the decision inside TX1, on rows that are locked.
+//! What placing an order takes and makes: the decision inside TX1, on rows that are locked ([`decide`]), and how the
+//! orders of one batch follow each other ([`Placing`]).
 //!
 //! Deliberately absent: where the rows come from, and what is written first.
 
-use crate::mutants::{self, Mutant};
+mod batch;
+
+pub use batch::{KeyState, NewOrder, Placing, PlacingNeeds};
+
 use crate::ports::{CouponHolding, ProductForSale, Versioned};
 use crate::{
     AmountOverflow, CouponError, InvalidQuantity, IssuedCoupon, Money, Order, OrderError, OrderId, OrderItem,
@@ -63,8 +67,7 @@ impl OrderLines {
         let mut merged = BTreeMap::new();
         for (product_id, quantity) in lines {
             let sum = match merged.get(&product_id) {
-                Some(before) if !mutants::is(Mutant::LinesCollapse) => quantity.checked_add(*before)?,
-                Some(_) => quantity,
+                Some(before) => quantity.checked_add(*before)?,
                 None => quantity,
             };
             merged.insert(product_id, sum);

@@ -1,14 +1,22 @@
 //! What becomes of a payment: the one decision for all who learn something about it (spec 01 sections 3 to 5).
 //!
-//! Pure: what the gateway said, how old the payment is and what was said before come in, a [`Decision`] goes out.
+//! Pure: [`decide`] makes a [`Decision`] of what the gateway said, how old the payment is and what was said before;
+//! [`settle`] makes of that, and of all else that may be learned about a payment, the [`Changes`] that are stored.
 //! Deliberately absent: asking the gateway, locks, and the order in which things are written.
 
+mod case;
 mod decide;
+mod looks;
+mod settle;
 
+pub use case::{
+    Blame, Case, Changes, Check, Hint, Learned, Lease, NotSent, Settling, SettlingNeeds, Shared, StockBack,
+};
 pub use decide::decide;
+pub use looks::SettlementRules;
+pub use settle::{SettleError, Settled, Settlement, settle};
 
-use crate::mutants::{self, Mutant};
-use crate::{FailureMessage, GatewayKey, GatewayOrderRef, Money, PaymentStatus};
+use crate::{FailureMessage, GatewayKey, GatewayOrderRef, Money, PaymentStatus, Timestamp};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -50,6 +58,8 @@ pub struct Transaction {
     pub status: TransactionStatus,
     /// What the gateway says about it.
     pub reason: Option<String>,
+    /// It was made before this moment, as far as the gateway tells.
+    pub made_before: Option<Timestamp>,
 }
 
 /// What the gateway said about the key that we hold.
@@ -80,6 +90,29 @@ pub struct Findings {
     pub by_order: Option<Vec<Transaction>>,
     /// Transactions that a callback named, asked for by their keys.
     pub hinted: Vec<Transaction>,
+    /// The keys that a callback named and that were asked about, there or not.
+    pub hints_asked: Vec<GatewayKey>,
+}
+
+impl Findings {
+    /// The gateway said that it has no transaction of the order.
+    pub fn none_there(&self) -> bool {
+        self.by_order.as_ref().is_some_and(Vec::is_empty)
+    }
+
+    /// The gateway said that it does not know the key that we hold.
+    pub const fn key_lost(&self) -> bool {
+        matches!(self.by_key, Some(KeyAnswer::NotFound(_)))
+    }
+
+    /// All transactions, some perhaps twice.
+    pub fn transactions(&self) -> impl Iterator<Item = &Transaction> + '_ {
+        let held = match &self.by_key {
+            Some(KeyAnswer::Found(transaction)) => Some(transaction),
+            Some(KeyAnswer::NotFound(_)) | None => None,
+        };
+        held.into_iter().chain(self.by_order.iter().flatten()).chain(&self.hinted)
+    }
 }
 
 /// The payment and its past, as far as the decision needs them.
@@ -91,6 +124,8 @@ pub struct Subject {
     pub key: Option<GatewayKey>,
     /// What the gateway calls its order.
     pub order_ref: GatewayOrderRef,
+    /// When it was placed: a transaction that is older is never ours.
+    pub created_at: Timestamp,
     /// What should be on the card.
     pub paid_amount: Money,
     /// Since it was placed, by the database's clock.
@@ -105,6 +140,14 @@ pub struct Subject {
     pub keys_owned_elsewhere: BTreeSet<GatewayKey>,
     /// This is the last look of the watch list.
     pub last_look: bool,
+}
+
+impl Subject {
+    /// The transaction was requested for this payment's order.
+    pub fn asked_for(&self, transaction: &Transaction) -> bool {
+        let older = transaction.made_before.is_some_and(|latest| latest <= self.created_at);
+        transaction.order_ref == self.order_ref && !older
+    }
 }
 
 /// The numbers of the rules (spec 03, `reconciler.*`).
@@ -207,11 +250,7 @@ pub struct Discrepancy {
 impl Discrepancy {
     /// What makes it one fact: rows of one payment with the same text are the same row.
     pub fn fact(&self) -> String {
-        let class = if self.kind.is_charge() && !mutants::is(Mutant::LedgerNotUnique) {
-            "CHARGE"
-        } else {
-            self.kind.as_str()
-        };
+        let class = if self.kind.is_charge() { "CHARGE" } else { self.kind.as_str() };
         format!("{class}:{}", self.key.as_ref().map_or("", GatewayKey::as_str))
     }
 }

@@ -19,10 +19,9 @@ pub use queries::{
     Worklist,
 };
 pub use records::{
-    Cause, Claim, ClaimKind, ClaimOptions, CouponHolding, DiscrepancyStatus, IdempotencyClaim,
-    IdempotencyKey, IdempotencyRecord, NewDiscrepancy, NewOrderIds, NewPayment, NextCheck, NextDue,
-    PaymentEvent, PaymentRecord, PointEntry, PointEntryKind, ProductForSale, StockEntry, StockEntryKind,
-    StoredAnswer, StoredCard, Versioned,
+    CallbackNote, Cause, Claim, ClaimOptions, CouponHolding, DiscrepancyStatus, Due, IdempotencyKey,
+    IdempotencyRecord, KeyedRequest, NewOrderIds, PaymentEvent, PaymentRecord, PointEntry, PointEntryKind,
+    ProductForSale, StoredAnswer, StoredCard, Versioned,
 };
 pub use store::{CommitError, Store, StoreError, StoreTx};
 

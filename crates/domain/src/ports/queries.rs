@@ -187,7 +187,7 @@ pub struct RecentEvent {
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait Queries: Send + Sync {
-    /// The database answers and has the migrations this program needs.
+    /// The database answers, has the migrations this program needs, and takes writes.
     async fn ready(&self) -> Result<(), StoreError>;
 
     /// An order; with `user_id` only that buyer's.
@@ -211,9 +211,6 @@ pub trait Queries: Send + Sync {
 
     /// Payments for an operator, newest first.
     async fn payments(&self, filter: &AdminPaymentFilter) -> Result<Vec<PaymentRecord>, StoreError>;
-
-    /// The payment of an order.
-    async fn payment_of_order(&self, id: OrderId) -> Result<Option<PaymentId>, StoreError>;
 
     /// What an Idempotency-Key stands for.
     async fn idempotency(&self, key: &IdempotencyKey) -> Result<Option<IdempotencyRecord>, StoreError>;
@@ -244,9 +241,8 @@ pub trait Queries: Send + Sync {
     /// A payment's ledger rows, newest first, 100 at most.
     async fn discrepancies_of(&self, id: PaymentId) -> Result<Vec<DiscrepancyView>, StoreError>;
 
-    /// What is looked at next, `limit` payments at most. An unsettled payment without a time of its own is due once it
-    /// has not changed for `min_age`.
-    async fn worklist(&self, min_age: Duration, limit: u32) -> Result<Worklist, StoreError>;
+    /// What is looked at next, `limit` payments at most.
+    async fn worklist(&self, limit: u32) -> Result<Worklist, StoreError>;
 
     /// The latest rows of all histories that have this cause, newest first, `limit` at most. Only the last 1,000 rows are
     /// looked through.

@@ -1,9 +1,8 @@
 //! What crosses the store ports: aggregates with their storage facts, ledger entries, claims.
 
-use crate::settlement::Discrepancy;
 use crate::{
-    Coupon, GatewayKey, IssuedCoupon, IssuedCouponId, MerchantId, Money, OrderId, Payment, PaymentId,
-    PaymentStatus, PointAccount, ProductId, Quantity, Stock, Timestamp, UserId,
+    Coupon, GatewayKey, GatewayOrderRef, IssuedCoupon, IssuedCouponId, MerchantId, Money, OrderId, Payment,
+    PaymentId, PaymentStatus, PointAccount, ProductId, Stock, Timestamp, UserId,
 };
 use std::time::Duration;
 
@@ -44,28 +43,6 @@ pub struct CouponHolding {
     pub issued: IssuedCoupon,
     /// Its terms.
     pub coupon: Coupon,
-}
-
-/// Which way stock moves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum StockEntryKind {
-    /// Out, when an order is placed.
-    Reserve,
-    /// Back, when it fails. At most once per payment and product: the ledger refuses a second.
-    Restore,
-}
-
-/// One movement of one product's stock; applied to the stock and written to the stock ledger.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StockEntry {
-    /// Which product.
-    pub product_id: ProductId,
-    /// For which payment.
-    pub payment_id: PaymentId,
-    /// Which way.
-    pub kind: StockEntryKind,
-    /// How many pieces.
-    pub quantity: Quantity,
 }
 
 /// Why points move.
@@ -110,42 +87,27 @@ pub struct StoredCard {
     pub masked: String,
 }
 
-/// A payment to be inserted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewPayment {
-    /// The payment.
-    pub payment: Payment,
-    /// The coupon it used.
-    pub issued_coupon_id: Option<IssuedCouponId>,
-    /// The card, when something is on it.
-    pub card: Option<StoredCard>,
-    /// Who we are at the gateway.
-    pub merchant: MerchantId,
-    /// The keyed hash of the callback token, when something is on the card.
-    pub callback_token_hash: Option<[u8; 32]>,
-    /// The send deadline lies so long after the transaction's moment.
-    pub send_within: Duration,
-}
-
 /// A payment with what storage knows about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PaymentRecord {
     /// The payment.
-    pub payment: Versioned<Payment>,
+    pub payment: Payment,
+    /// As it was read; 0 for a new row. Storing a new state needs it still there.
+    pub version: i64,
     /// The coupon it used.
     pub issued_coupon_id: Option<IssuedCouponId>,
     /// The card, when something is on it.
     pub card: Option<StoredCard>,
     /// Who we were at the gateway when it was requested.
     pub merchant: MerchantId,
+    /// What the gateway calls its order.
+    pub order_ref: GatewayOrderRef,
     /// When it was placed.
     pub created_at: Timestamp,
     /// When it last changed.
     pub updated_at: Timestamp,
     /// No request leaves after this moment.
     pub send_deadline: Timestamp,
-    /// It goes on the watch list whatever its end.
-    pub watch_wanted: bool,
 }
 
 /// Who or what changed a payment.
@@ -196,16 +158,6 @@ pub struct PaymentEvent {
     pub key: Option<GatewayKey>,
 }
 
-/// A row for the discrepancy ledger. One fact makes one row: a second insert of the same
-/// ([`Discrepancy::fact`]) for the same payment does nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewDiscrepancy {
-    /// Which payment.
-    pub payment_id: PaymentId,
-    /// What.
-    pub discrepancy: Discrepancy,
-}
-
 /// Where a ledger row stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DiscrepancyStatus {
@@ -230,24 +182,37 @@ impl DiscrepancyStatus {
     }
 }
 
-/// Which payments to claim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ClaimKind {
-    /// Those that have not ended.
+/// Which payments to claim, of those that nobody works on. A payment that its own order may still be sending a request for
+/// is left alone: whoever stores the gateway's answer looks whether it was woken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// Those that have not ended and whose time has come, or that were woken.
     Unsettled,
-    /// Those that have, and are on the watch list.
+    /// Those that have ended, and are on the watch list.
     Watched,
+    /// Those that have not ended and were woken, by a callback for instance, unless they were claimed less long ago.
+    Woken {
+        /// The least time between two claims.
+        min_interval: Duration,
+    },
+    /// This one, ended or not, whatever its time, even a parked one; unless it was claimed less long ago.
+    One {
+        /// Which.
+        payment_id: PaymentId,
+        /// The least time between two claims.
+        min_interval: Duration,
+    },
 }
 
 /// How to claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClaimOptions {
     /// Which.
-    pub kind: ClaimKind,
-    /// At most so many.
+    pub due: Due,
+    /// At most so many, longest due first.
     pub limit: u32,
-    /// Unsettled ones must not have changed for so long (a callback's wake-up overrides it).
-    pub min_age: Duration,
+    /// Names these claims; any number that no other claims have.
+    pub lease_id: i64,
     /// Nobody else gets them for so long.
     pub lease: Duration,
     /// Only those that were due at this moment; `None`: now. A turn passes its beginning, so that it examines no
@@ -259,7 +224,7 @@ pub struct ClaimOptions {
 /// The right to examine a payment, until its lease ends. It holds no lock and no transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
-    /// Names this claim; a later one has another.
+    /// Names this claim; a later one of the same payment has another.
     pub lease_id: i64,
     /// The payment as it was when claimed.
     pub record: PaymentRecord,
@@ -269,44 +234,23 @@ pub struct Claim {
     pub scheduled: bool,
     /// Keys that callbacks named and nobody has looked up yet.
     pub hints: Vec<GatewayKey>,
-    /// The gateway once showed a transaction for it.
-    pub transaction_seen: bool,
-    /// How often the gateway said that it has none.
-    pub not_found_count: u32,
-    /// When the last of these was counted.
-    pub not_found_at: Option<Timestamp>,
-    /// How often examining it failed, in a row.
-    pub failures: u32,
-    /// The next look of the watch list, from 0.
-    pub watch_step: u32,
 }
 
-/// When a payment is looked at next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NextDue {
-    /// After so long.
-    In(Duration),
-    /// Never, unless a callback or a person wakes it.
-    Never,
-    /// As it stands: this was an extra look, or somebody else ended the payment meanwhile and has decided that.
-    Keep,
-}
-
-/// What is kept of a finished examination.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NextCheck {
-    /// When to look again.
-    pub due: NextDue,
-    /// As in [`Claim`].
-    pub transaction_seen: bool,
-    /// As in [`Claim`].
-    pub not_found_count: u32,
-    /// The last counted "no such transaction" is of now.
-    pub not_found_now: bool,
-    /// As in [`Claim`].
-    pub failures: u32,
-    /// As in [`Claim`].
-    pub watch_step: u32,
+/// What a callback says, as far as it counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallbackNote {
+    /// It came to the address with a payment's token: the key that it names is to be looked up.
+    Named {
+        /// The keyed hash of the token.
+        token_hash: [u8; 32],
+        /// The key.
+        key: GatewayKey,
+    },
+    /// It came without a token, and only makes us ask about that order's payment.
+    Unproven {
+        /// What the gateway calls the order.
+        order_ref: GatewayOrderRef,
+    },
 }
 
 /// A buyer's Idempotency-Key: 1 to 255 characters, unique per buyer.
@@ -318,15 +262,13 @@ pub struct IdempotencyKey {
     pub key: String,
 }
 
-/// Takes an Idempotency-Key for an order, inside TX1.
+/// A request that bears an Idempotency-Key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IdempotencyClaim {
-    /// Which.
+pub struct KeyedRequest {
+    /// The key.
     pub key: IdempotencyKey,
     /// A hash of what was asked for.
     pub fingerprint: [u8; 32],
-    /// The order it is taken for.
-    pub order_id: OrderId,
     /// Kept for so long.
     pub retention: Duration,
 }

@@ -1,17 +1,14 @@
-//! The database: transactions that are named, and what can be done in one.
+//! The database: what a use-case needs is loaded at once, locked, and what it decides is stored at once.
 
-use super::records::{
-    Claim, ClaimOptions, CouponHolding, IdempotencyClaim, IdempotencyKey, IdempotencyRecord, NewDiscrepancy,
-    NewOrderIds, NewPayment, NextCheck, PaymentEvent, PaymentRecord, PointEntry, ProductForSale, StockEntry,
-    StoredAnswer, Versioned,
-};
+use super::records::{CallbackNote, Claim, ClaimOptions, IdempotencyKey, PointEntry, StoredAnswer};
+use crate::placement::{NewOrder, Placing, PlacingNeeds};
+use crate::settlement::{Changes, Settling, SettlingNeeds};
 use crate::{
-    Coupon, CouponId, Discount, DiscrepancyId, GatewayKey, IssuedCoupon, IssuedCouponId, Money, Order,
-    OrderId, Payment, PaymentId, PointAccount, ProductId, Stock, Timestamp, UserId,
+    Coupon, CouponId, Discount, DiscrepancyId, IssuedCoupon, Money, OrderId, PaymentId, PointAccount,
+    ProductId, Stock, Timestamp, UserId,
 };
 use async_trait::async_trait;
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 /// Why the store did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,7 +20,7 @@ pub enum StoreError {
         /// The constraint, version or SQLSTATE.
         what: String,
     },
-    /// The database is out of reach or overloaded, or a lock did not come in time. Whether an autocommit statement
+    /// The database is out of reach or overloaded, or a lock did not come in time. Whether a call that commits by itself
     /// took effect is not known.
     #[error("the database is out of reach ({what})")]
     Unavailable {
@@ -56,21 +53,70 @@ pub enum CommitError {
 }
 
 /// The database.
+///
+/// Rows are locked in one global order over a whole batch, by every method: payments ascending, their check rows
+/// ascending, products ascending, points ascending. (Orders change only under their payment's lock; coupons are not locked
+/// but versioned.) What an opening returns was read after the locks were got, never beside them: a subquery inside a
+/// locking statement would still see the moment before the wait.
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Opens a transaction. `name` is its label in metrics and logs.
+    /// Opens a transaction for [`StoreTx`]'s single changes. `name` is its label in metrics and logs.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when no connection comes in time.
     async fn begin(&self, name: &'static str) -> Result<Box<dyn StoreTx>, StoreError>;
+
+    /// Opens a transaction and brings all that these orders need, stock and points locked. An Idempotency-Key that another
+    /// transaction is taking is not waited for ([`KeyState::BeingTaken`](crate::placement::KeyState::BeingTaken)).
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing is open then.
+    async fn open_placing(&self, orders: &[PlacingNeeds]) -> Result<(Box<dyn StoreTx>, Placing), StoreError>;
+
+    /// Opens a transaction and brings these payments, locked, with all that settling them needs. Those that don't exist are
+    /// not in the result, nor are those with nothing on the card.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing is open then.
+    async fn open_settling(
+        &self,
+        payments: &[SettlingNeeds],
+    ) -> Result<(Box<dyn StoreTx>, Settling), StoreError>;
+
+    /// PENDING -> IN_PROGRESS with a row of history each, in a transaction of its own that is committed when this returns. Gives
+    /// back those that were started by this call; the rest have been moved by somebody else.
+    ///
+    /// # Errors
+    /// [`StoreError`]; whether any were started is not known then.
+    async fn start_payments(&self, payments: &[PaymentId]) -> Result<BTreeSet<PaymentId>, StoreError>;
+
+    /// Writes down what callbacks said and wakes their payments, in a transaction of its own that is committed when this
+    /// returns. The payment of each note, in their order; `None`: nobody's token or order. The same hint twice makes one row
+    /// (to be looked up again); the key by which a payment was PAID says nothing new and wakes nobody; a note without
+    /// proof wakes only a payment that has not ended.
+    ///
+    /// # Errors
+    /// [`StoreError`]; whether they were written down is not known then.
+    async fn note_callbacks(&self, notes: &[CallbackNote]) -> Result<Vec<Option<PaymentId>>, StoreError>;
+
+    /// Claims payments, in a transaction of its own that is committed when this returns; skips those that others work on.
+    /// Longest due first. A claim takes the wake-up with it; one that was never ended makes its payment due again when
+    /// the lease is over.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what may have been claimed is due again after the lease.
+    async fn claim(&self, options: &ClaimOptions) -> Result<Vec<Claim>, StoreError>;
+
+    /// Tells those who wait in other processes that these orders ended. It may be lost: they look by themselves, too.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn announce_ended(&self, orders: &[OrderId]) -> Result<(), StoreError>;
 }
 
-/// One open transaction. Dropped without [`StoreTx::commit`] it leaves nothing behind, and its locks are freed.
-///
-/// Once a method failed, the transaction is poisoned: commit refuses. Methods take `&self`, so that independent ones
-/// can travel together (`try_join!`); do not derive a lock order from that. Rows are locked in one global order,
-/// placing and compensating alike: payment, order, products ascending, points. (Coupons are not locked but versioned.)
+/// One open transaction. Dropped without [`StoreTx::commit`] it leaves nothing behind, and its locks are freed. Once a
+/// method failed, the transaction is poisoned: commit refuses.
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait StoreTx: Send + Sync {
@@ -86,50 +132,18 @@ pub trait StoreTx: Send + Sync {
     /// Takes it back and frees its locks at once.
     async fn rollback(self: Box<Self>);
 
-    // ---- placing
+    /// Stores orders that were decided upon [`Store::open_placing`] in this transaction, with all they take.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when a coupon's version moved or a unique value is taken.
+    async fn store_orders(&self, orders: &[NewOrder]) -> Result<(), StoreError>;
 
-    /// Ids for a new order. They are not given out again, even when the transaction is rolled back.
-    async fn next_order_ids(&self) -> Result<NewOrderIds, StoreError>;
-
-    /// The products that exist, of `ids`, ascending; each one's stock is locked until the end.
-    async fn lock_products(&self, ids: &[ProductId]) -> Result<Vec<ProductForSale>, StoreError>;
-
-    /// Moves stock and writes the stock ledger. A reserve that would fall below zero, or a second restore for the same
-    /// payment and product, is a [`StoreError::Conflict`].
-    async fn move_stock(&self, entries: &[StockEntry]) -> Result<(), StoreError>;
-
-    /// The buyer's points, locked; a buyer without an account has one with nothing in it.
-    async fn lock_points(&self, user_id: UserId) -> Result<PointAccount, StoreError>;
-
-    /// Stores an account that was locked here and writes the point ledger. A second restore for the same payment is a
-    /// [`StoreError::Conflict`].
-    async fn save_points(&self, entry: &PointEntry) -> Result<(), StoreError>;
-
-    /// An issued coupon with its terms, not locked.
-    async fn find_coupon_holding(
-        &self,
-        id: IssuedCouponId,
-    ) -> Result<Option<Versioned<CouponHolding>>, StoreError>;
-
-    /// Stores a coupon's new state, and which payment used it or gave it back, if its version is still the same; else
-    /// [`StoreError::Conflict`].
-    async fn save_issued_coupon(
-        &self,
-        coupon: &Versioned<IssuedCoupon>,
-        payment_id: PaymentId,
-    ) -> Result<(), StoreError>;
-
-    /// Inserts an order with its items.
-    async fn insert_order(&self, order: &Order) -> Result<(), StoreError>;
-
-    /// Inserts a payment (version 0) and the first rows of its history.
-    async fn insert_payment(&self, payment: &NewPayment, history: &[PaymentEvent]) -> Result<(), StoreError>;
-
-    /// Takes an Idempotency-Key, or says what it stands for. Waits for a transaction that is taking the same key.
-    async fn claim_idempotency(
-        &self,
-        claim: &IdempotencyClaim,
-    ) -> Result<Option<IdempotencyRecord>, StoreError>;
+    /// Stores what became of payments that [`Store::open_settling`] loaded in this transaction; each payment at most once.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when a version moved, when another payment owns a key, or when something would be given
+    /// back a second time.
+    async fn store_changes(&self, changes: &[Changes]) -> Result<(), StoreError>;
 
     /// Stores the answer that the key gives from now on; only the first one stays.
     async fn save_idempotent_answer(
@@ -138,101 +152,11 @@ pub trait StoreTx: Send + Sync {
         answer: &StoredAnswer,
     ) -> Result<(), StoreError>;
 
-    // ---- settling
+    /// The buyer's points, locked; a buyer without an account has one with nothing in it.
+    async fn lock_points(&self, user_id: UserId) -> Result<PointAccount, StoreError>;
 
-    /// A payment, locked.
-    async fn lock_payment(&self, id: PaymentId) -> Result<Option<PaymentRecord>, StoreError>;
-
-    /// Stores a payment's new state if its version is still the same, and adds to its history.
-    ///
-    /// # Errors
-    /// [`StoreError::Conflict`] when the version moved, or when another payment owns the key.
-    async fn save_payment(
-        &self,
-        payment: &Versioned<Payment>,
-        history: &[PaymentEvent],
-    ) -> Result<(), StoreError>;
-
-    /// Those of `keys` that payments other than `payment_id` own.
-    async fn keys_owned_elsewhere(
-        &self,
-        payment_id: PaymentId,
-        keys: &[GatewayKey],
-    ) -> Result<BTreeSet<GatewayKey>, StoreError>;
-
-    /// An order with its items, locked.
-    async fn lock_order(&self, id: OrderId) -> Result<Option<Versioned<Order>>, StoreError>;
-
-    /// Stores an order's new status if its version is still the same; else [`StoreError::Conflict`].
-    async fn save_order(&self, order: &Versioned<Order>) -> Result<(), StoreError>;
-
-    /// Writes a row of the ledger; `None` when the same fact is there already.
-    async fn record_discrepancy(&self, row: &NewDiscrepancy) -> Result<Option<DiscrepancyId>, StoreError>;
-
-    /// Closes a ledger row. False when it was closed before; then nothing changes.
-    ///
-    /// # Errors
-    /// [`StoreError`]; an unknown id answers `Ok(None)`.
-    async fn resolve_discrepancy(
-        &self,
-        id: DiscrepancyId,
-        resolution: &str,
-        note: &str,
-        actor: &str,
-    ) -> Result<Option<bool>, StoreError>;
-
-    // ---- callbacks
-
-    /// The payment whose callback token has this hash.
-    async fn find_payment_by_token_hash(&self, hash: &[u8; 32]) -> Result<Option<PaymentId>, StoreError>;
-
-    /// Writes down what a callback named and wakes the payment. The same hint twice makes one row (to be looked up
-    /// again).
-    async fn record_callback(&self, payment_id: PaymentId, key: &GatewayKey) -> Result<(), StoreError>;
-
-    /// Makes a payment due at once, whatever its status, until its next claim ends; the time that is set for it stays
-    /// ([`Claim::scheduled`]). One that was parked is examined again.
-    async fn wake(&self, payment_id: PaymentId) -> Result<(), StoreError>;
-
-    // ---- examining
-
-    /// Claims payments that are due, longest due first, skipping those that others work on. One whose claim was never
-    /// ended is due again when its lease is over.
-    async fn claim_due(&self, options: &ClaimOptions) -> Result<Vec<Claim>, StoreError>;
-
-    /// Claims one payment whatever its due time; `None` when it does not exist, someone else works on it, or the
-    /// gateway was asked about it less than `min_interval` ago.
-    async fn claim_payment(
-        &self,
-        id: PaymentId,
-        lease: Duration,
-        min_interval: Duration,
-    ) -> Result<Option<Claim>, StoreError>;
-
-    /// Ends a claim and says when to look again; the hints it bore count as looked up if `hints_done`. A payment that was
-    /// woken since the claim stays due at once. False when the lease was lost (another claim was made since): then
-    /// nothing changes.
-    async fn finish_claim(
-        &self,
-        claim: &Claim,
-        next: &NextCheck,
-        hints_done: bool,
-    ) -> Result<bool, StoreError>;
-
-    /// Stops examining a payment that fails to be examined again and again, until a callback or a person wakes it.
-    async fn park(&self, claim: &Claim) -> Result<(), StoreError>;
-
-    /// Notes that the payment goes on the watch list whatever its end.
-    async fn want_watch(&self, payment_id: PaymentId) -> Result<(), StoreError>;
-
-    /// Puts an ended payment on the watch list: look at `step` next, after `due_in`. `None` takes it off.
-    async fn schedule_watch(
-        &self,
-        payment_id: PaymentId,
-        next: Option<(u32, Duration)>,
-    ) -> Result<(), StoreError>;
-
-    // ---- goods, coupons, points: what operators set
+    /// Stores an account that was locked here and writes the point ledger.
+    async fn save_points(&self, entry: &PointEntry) -> Result<(), StoreError>;
 
     /// Adds a product.
     async fn insert_product(&self, name: &str, price: Money, stock: Stock) -> Result<ProductId, StoreError>;
@@ -258,4 +182,13 @@ pub trait StoreTx: Send + Sync {
         coupon_id: CouponId,
         user_id: UserId,
     ) -> Result<Option<IssuedCoupon>, StoreError>;
+
+    /// Closes a ledger row. False when it was closed before; then nothing changes. `None`: there is no such row.
+    async fn resolve_discrepancy(
+        &self,
+        id: DiscrepancyId,
+        resolution: &str,
+        note: &str,
+        actor: &str,
+    ) -> Result<Option<bool>, StoreError>;
 }

@@ -5,7 +5,6 @@ use super::{
     Findings, KeyAnswer, NOT_FOUND_MESSAGE, ORDER_MISMATCH_MESSAGE, SettlementPolicy, Subject, Transaction,
     TransactionStatus, Verdict, Waiting, Watch,
 };
-use crate::mutants::{self, Mutant};
 use crate::{FailureMessage, GatewayKey, PaymentStatus};
 use std::collections::BTreeSet;
 
@@ -22,7 +21,6 @@ pub fn decide(subject: &Subject, findings: &Findings, policy: &SettlementPolicy)
     if let Some((paying, further)) = sorted.paying(subject) {
         let discrepancies = further
             .iter()
-            .filter(|_| !mutants::is(Mutant::DuplicateUnrecorded))
             .map(|other| duplicate(other))
             .chain(sorted.foreign_rows())
             .chain(sorted.lost_row(subject))
@@ -52,7 +50,7 @@ impl<'a> Sorted<'a> {
         let listed = findings.by_order.iter().flatten();
         let mut sorted = Sorted { own: Vec::new(), foreign: Vec::new(), contradicted: false };
         let mut seen = BTreeSet::new();
-        let ours = |t: &&Transaction| t.order_ref == subject.order_ref;
+        let ours = |t: &&Transaction| subject.asked_for(t);
         sorted
             .own
             .extend(held.into_iter().chain(listed.clone()).filter(ours).filter(|t| seen.insert(&t.key)));
@@ -60,17 +58,11 @@ impl<'a> Sorted<'a> {
         let foreign = listed.filter(|t| !ours(t) && subject.key.as_ref() != Some(&t.key));
         sorted.foreign.extend(foreign.filter(|t| seen.insert(&t.key)));
         // A callback's transaction counts only when it is ours; another order's says nothing about this payment (F50).
-        sorted.own.extend(findings.hinted.iter().filter(|t| {
-            let ours = t.order_ref == subject.order_ref || mutants::is(Mutant::ForeignKeyBelieved);
-            ours && seen.insert(&t.key)
-        }));
-        if mutants::is(Mutant::NewestBelieved) && sorted.own.len() > 1 {
-            sorted.own.drain(..sorted.own.len() - 1);
-        }
+        sorted.own.extend(findings.hinted.iter().filter(ours).filter(|t| seen.insert(&t.key)));
         sorted.contradicted = match &findings.by_key {
             Some(answer) if subject.key.as_ref() != Some(answer.key()) => false,
             Some(KeyAnswer::NotFound(_)) => true,
-            Some(KeyAnswer::Found(transaction)) => transaction.order_ref != subject.order_ref,
+            Some(KeyAnswer::Found(transaction)) => !subject.asked_for(transaction),
             None => false,
         };
         sorted
@@ -93,8 +85,7 @@ impl<'a> Sorted<'a> {
     fn paying(&self, subject: &Subject) -> Option<(&'a Transaction, Vec<&'a Transaction>)> {
         let mut approved: Vec<_> = self.approved().collect();
         let at = approved.iter().position(|t| {
-            (t.amount == subject.paid_amount || mutants::is(Mutant::AmountNotCompared))
-                && (!subject.keys_owned_elsewhere.contains(&t.key) || mutants::is(Mutant::KeyOfAnotherTaken))
+            t.amount == subject.paid_amount && !subject.keys_owned_elsewhere.contains(&t.key)
         })?;
         let paying = approved.remove(at);
         Some((paying, approved))
@@ -143,15 +134,8 @@ fn duplicate(transaction: &Transaction) -> Discrepancy {
 
 /// A payment that has ended: its state stays, but every charge that does not match it goes to the ledger.
 fn ended(subject: &Subject, sorted: &Sorted<'_>) -> Decision {
-    let silent = match subject.status {
-        PaymentStatus::Paid => mutants::is(Mutant::DuplicateUnrecorded),
-        PaymentStatus::Pending | PaymentStatus::InProgress | PaymentStatus::Failed => {
-            mutants::is(Mutant::LateSuccessSilent)
-        }
-    };
     let mut discrepancies: Vec<_> = sorted
         .approved()
-        .filter(|_| !silent)
         .filter(|t| subject.status == PaymentStatus::Failed || subject.key.as_ref() != Some(&t.key))
         .map(|t| match subject.status {
             PaymentStatus::Failed => charge(
@@ -173,7 +157,7 @@ fn ended(subject: &Subject, sorted: &Sorted<'_>) -> Decision {
             ));
         }
     }
-    if subject.last_look && !mutants::is(Mutant::NeverSettledSilent) {
+    if subject.last_look {
         let undecided = sorted.own.iter().filter(|t| t.status == TransactionStatus::Pending);
         discrepancies.extend(undecided.map(|t| {
             let evidence = "still undecided at the gateway at the last look of the watch list".to_owned();
@@ -206,15 +190,13 @@ fn undecided(
     if findings.by_order.is_none() || !sorted.covers_key(subject, findings) {
         return wait(Waiting::ListUnknown, None);
     }
-    if subject.key.is_none() && subject.since_send_deadline.is_none() && !mutants::is(Mutant::NoGrace) {
+    if subject.key.is_none() && subject.since_send_deadline.is_none() {
         return wait(Waiting::StillSending, None);
     }
     let overdue = subject.age >= policy.force_fail_after && subject.since_send_deadline.is_some();
     let suspended = policy.not_found_suspended;
 
-    let one_failed = mutants::is(Mutant::OneFailedIsEnough)
-        && sorted.own.iter().any(|t| t.status == TransactionStatus::Failed);
-    if sorted.any_pending() && !one_failed {
+    if sorted.any_pending() {
         if overdue {
             return fail(FORCED_MESSAGE, true, Watch::Full);
         }
@@ -234,8 +216,7 @@ fn undecided(
         };
     }
     if sorted.approved().next().is_some() {
-        let watch = if mutants::is(Mutant::MismatchUnrecorded) { Watch::No } else { Watch::Full };
-        return fail(AMOUNT_MISMATCH_MESSAGE, false, watch);
+        return fail(AMOUNT_MISMATCH_MESSAGE, false, Watch::Full);
     }
     if let Some(declined) = sorted.own.first() {
         let reason = declined.reason.as_deref().filter(|text| !text.trim().is_empty());
@@ -273,9 +254,7 @@ fn none_there(
         };
     }
     let late_enough = subject.since_send_deadline.is_some_and(|since| since >= policy.not_found_grace);
-    if mutants::is(Mutant::NoGrace)
-        || late_enough && subject.not_found_count >= policy.not_found_confirmations
-    {
+    if late_enough && subject.not_found_count >= policy.not_found_confirmations {
         fail(NOT_FOUND_MESSAGE, false, Watch::Full)
     } else {
         wait(Waiting::NotFoundYet, None)
@@ -286,7 +265,6 @@ fn none_there(
 fn contradictions(subject: &Subject, sorted: &Sorted<'_>) -> Vec<Discrepancy> {
     sorted
         .approved()
-        .filter(|_| !mutants::is(Mutant::MismatchUnrecorded))
         .map(|t| {
             if subject.keys_owned_elsewhere.contains(&t.key) {
                 let evidence = "the gateway gave this key to two of our payments".to_owned();
