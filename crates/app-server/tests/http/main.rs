@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod callbacks;
+#[cfg(test)]
 mod console;
 #[cfg(test)]
 mod documents;
