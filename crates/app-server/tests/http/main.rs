@@ -15,6 +15,8 @@ mod flow;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
+mod heads;
+#[cfg(test)]
 mod killed;
 #[cfg(test)]
 mod operations;
