@@ -11,7 +11,7 @@
 use crate::transport::{LookupAttempt, LookupFailure, PaymentAttempt, cause};
 use domain::ports::{FailureCause, Lookup, TransactionSummary};
 use domain::settlement::{DECLINED_MESSAGE, Transaction, TransactionStatus};
-use domain::{FailureMessage, GatewayKey, GatewayOrderRef, Money};
+use domain::{FailureMessage, GatewayKey, GatewayOrderRef, Money, Timestamp};
 use pg_protocol::{Envelope, OrderTransactions, Outcome, TransactionAccepted, TransactionDetail};
 use serde::de::DeserializeOwned;
 use std::time::Duration;
@@ -121,8 +121,18 @@ pub(crate) fn by_key(answer: &Answer, asked: &GatewayKey) -> LookupAttempt<Trans
             amount: Money::new(data.amount).map_err(|_out_of_range| cause::UNREADABLE_BODY)?,
             status: known_status(data.status).ok_or(cause::UNKNOWN_STATUS)?,
             reason: data.reason.as_deref().map(without_card_numbers),
+            made_before: made_before(asked),
         }))
     })
+}
+
+/// A key begins with the day on which it was made (spec 02), in a time zone that nobody tells: it was made before that
+/// day had ended everywhere. A key of another form tells nothing.
+fn made_before(key: &GatewayKey) -> Option<Timestamp> {
+    const LATEST: time::UtcOffset = time::macros::offset!(-12);
+    let day = key.as_str().split(':').next()?;
+    let day = time::Date::parse(day, time::macros::format_description!("[year][month][day]")).ok()?;
+    Some(day.next_day()?.midnight().assume_offset(LATEST).to_offset(time::UtcOffset::UTC))
 }
 
 /// What came of a look-up by order that was answered.

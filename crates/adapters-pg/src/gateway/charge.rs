@@ -10,7 +10,6 @@ use super::guard::{Entered, Refused, now};
 use super::telemetry::{self, CHARGE, Ending, PROBE, Recorded};
 use crate::transport::{PaymentAttempt, Transport, cause};
 use domain::FailureMessage;
-use domain::mutants::{self, Mutant};
 use domain::ports::{ChargeOutcome, ChargeRequest, FailureCause, GatewayAnswer, Lookup, TransactionSummary};
 use domain::settlement::TransactionStatus;
 use std::time::Duration;
@@ -65,7 +64,7 @@ impl<T: Transport> GuardedGateway<T> {
     async fn attempts(&self, mut charge: Charge<'_>, mut entered: Entered<'_>) -> ChargeOutcome {
         let mut delays = self.payments.delays(self.entropy.as_ref());
         let outcome = loop {
-            match with_known_bugs(self.attempt(&charge, &mut entered).await) {
+            match self.attempt(&charge, &mut entered).await {
                 PaymentAttempt::Accepted { key, status } => {
                     break charge.outcome(GatewayAnswer::Accepted { key, status });
                 }
@@ -145,7 +144,7 @@ impl<T: Transport> GuardedGateway<T> {
     /// Asks, when an earlier answer was a 500 or 503, whether the gateway has the transaction after all. If it can't be
     /// asked, or has none, `otherwise` stands.
     async fn last_look(&self, charge: &Charge<'_>, otherwise: GatewayAnswer) -> ChargeOutcome {
-        if !self.config.probe_before_retry || charge.open_ends == 0 || mutants::is(Mutant::ProbeSkipped) {
+        if !self.config.probe_before_retry || charge.open_ends == 0 {
             return charge.outcome(otherwise);
         }
         let begun = Instant::now();
@@ -180,16 +179,6 @@ impl<T: Transport> GuardedGateway<T> {
                 charge.outcome(otherwise)
             }
         }
-    }
-}
-
-/// The attempt itself, unless a test build has switched a known bug on.
-fn with_known_bugs(attempt: PaymentAttempt) -> PaymentAttempt {
-    let again = |cause| PaymentAttempt::NotReached { cause, may_have_created: false, retry_after: None };
-    match attempt {
-        PaymentAttempt::Uncertain { cause } if mutants::is(Mutant::UncertainRetried) => again(cause),
-        PaymentAttempt::Rejected { .. } if mutants::is(Mutant::RefusalRetried) => again(cause::HTTP_400),
-        attempt => attempt,
     }
 }
 

@@ -44,7 +44,7 @@ pub(crate) async fn sync_payment(
     buyer: Buyer,
     Id(id): Id<PaymentId>,
 ) -> Result<HttpResponse, Failure> {
-    let order = find(&state, buyer.0, id).await?.record.payment.value.order_id();
+    let order = find(&state, buyer.0, id).await?.record.payment.order_id();
     let payment = state.runner.run(move |app| sync(app, id)).await;
     state.changes.tell(order);
     ok(PaymentDetailBody::from(&payment?))

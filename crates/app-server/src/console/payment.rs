@@ -90,7 +90,7 @@ async fn read(context: &Context, id: PaymentId) -> Result<Facts, Failure> {
         .run(move |app| async move {
             let queries = app.queries();
             let Some(view) = queries.payment(None, id).await? else { return Ok(None) };
-            let order = queries.order(None, view.record.payment.value.order_id()).await?;
+            let order = queries.order(None, view.record.payment.order_id()).await?;
             let ledger = queries.discrepancies_of(id).await?;
             let now = moment(&app).await?;
             Ok::<_, StoreError>(Some(Facts { view, order, ledger, now }))
@@ -112,7 +112,7 @@ pub(super) async fn show(context: Context) -> HttpResponse {
 fn page(context: &Context, facts: &Facts) -> PaymentPage {
     let Facts { view, order, ledger, now } = facts;
     let (record, now, t) = (&view.record, *now, context.texts());
-    let payment = &record.payment.value;
+    let payment = &record.payment;
     let amounts = payment.amounts();
     let money = |amount| won(amount, t);
     let unless_zero = |amount: domain::Money| (amount.won() != 0).then(|| money(amount));
@@ -219,7 +219,7 @@ fn what_next(view: &PaymentView, now: Timestamp, policy: &Policy, t: Texts) -> V
         return vec![t.say("next-parked").to_owned()];
     }
     let when = |at: Timestamp| [("when", format!("{} ({})", clock(at), relative(at, now, t)).into())];
-    let payment = &view.record.payment.value;
+    let payment = &view.record.payment;
     match (payment.status(), view.next_check_at) {
         (PaymentStatus::Pending | PaymentStatus::InProgress, next_check_at) => {
             let old_enough = view.record.updated_at + policy.min_age;
