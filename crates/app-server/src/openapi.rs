@@ -409,16 +409,16 @@ pub(crate) fn public_routes(config: &mut web::ServiceConfig) {
     config
         .app_data(web::Data::new(Document(text(&public_document()).into())))
         .app_data(web::Data::new(utoipa_swagger_ui::Config::from(DOCUMENT_PATH)))
-        .service(resource(DOCUMENT_PATH, "GET", [web::get().to(document)]))
-        .service(resource("/docs", "GET", [web::get().to(to_page)]))
-        .service(resource("/docs/{file:.*}", "GET", [web::get().to(page)]));
+        .service(resource(DOCUMENT_PATH, "GET, HEAD", [web::get().to(document)]))
+        .service(resource("/docs", "GET, HEAD", [web::get().to(to_page)]))
+        .service(resource("/docs/{file:.*}", "GET, HEAD", [web::get().to(page)]));
 }
 
 /// The operations document.
 pub(crate) fn operations_routes(config: &mut web::ServiceConfig) {
     config.app_data(web::Data::new(Document(text(&operations_document()).into()))).service(resource(
         DOCUMENT_PATH,
-        "GET",
+        "GET, HEAD",
         [web::get().to(document)],
     ));
 }

@@ -5,6 +5,7 @@ use super::access_log::{REQUEST_ID, RequestLabel};
 use super::envelope::render_failure;
 use super::failure::{Case, Failure};
 use super::locale::Preferences;
+use super::wire::Wire;
 use crate::state::{Limiter, Prepared};
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -41,7 +42,7 @@ pub(crate) fn request_label(request: &HttpRequest) -> String {
 
 /// Lets a request in and its answer out.
 pub(crate) async fn border(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let prepared = request.app_data::<web::Data<Prepared>>().map(|prepared| *prepared.get_ref());
@@ -53,6 +54,7 @@ pub(crate) async fn border(
         .app_data::<web::Data<Limiter>>()
         .and_then(|limiter| limiter.check_address(request.peer_addr()?.ip()).err());
     let too_large = prepared.and_then(|prepared| prepared.head.check(request.head()).err());
+    let wire = Wire::take(&mut request);
     let response = match limited.or(too_large) {
         Some(failure) => request.into_response(HttpResponse::from_error(failure)),
         None => next.call(request).await?.map_into_boxed_body(),
@@ -62,7 +64,7 @@ pub(crate) async fn border(
     let mut response = rendered(response, preferences, &label);
     let is_docs = response.request().path().starts_with("/docs");
     finish(response.headers_mut(), preferences, &label, is_docs);
-    Ok(response)
+    Ok(wire.fit(response))
 }
 
 /// A failed call's answer, in the form its client can read. What the framework refused by itself (there is hardly

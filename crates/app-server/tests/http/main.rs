@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod callbacks;
+#[cfg(test)]
 mod console;
 #[cfg(test)]
 mod documents;
@@ -12,6 +14,8 @@ mod examples;
 mod flow;
 #[cfg(test)]
 mod fuzz;
+#[cfg(test)]
+mod heads;
 #[cfg(test)]
 mod killed;
 #[cfg(test)]

@@ -353,6 +353,16 @@ impl Response {
     }
 }
 
+/// Sends these bytes and nothing more; what comes back until the server closes the connection.
+pub(crate) async fn on_the_wire(addr: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(addr).await.expect("a server listens");
+    stream.write_all(bytes).await.expect("bytes that are read");
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut answer)).await;
+    read.expect("an end in time").expect("an orderly end");
+    String::from_utf8(answer).expect("text")
+}
+
 /// Asserts status, code and reason.
 #[track_caller]
 pub(crate) fn assert_failure(response: &Response, status: u16, code: &str, reason: &str) {

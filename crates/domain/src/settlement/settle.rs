@@ -342,7 +342,12 @@ impl<'a> Work<'a> {
     fn not_examined(&self, claim: &Claim, blame: Blame) -> Settlement {
         let (check, parked) = looks::failed(self.case, claim, blame, self.shared.now, self.rules);
         let mut change = self.change();
-        if let (true, Blame::Payment(what)) = (parked, blame) {
+        let told = match blame {
+            Blame::Elsewhere => None,
+            Blame::Payment(what) => parked.then_some(what),
+            Blame::Beyond(what) => Some(what),
+        };
+        if let Some(what) = told {
             change.changes.discrepancies.push(Discrepancy {
                 kind: DiscrepancyKind::Poison,
                 key: self.record().payment.key().cloned(),
