@@ -7,7 +7,7 @@ use crate::settle::{self, Examination, Learned, SettleError, Settled};
 use crate::{Io, Policy};
 use domain::mutants::{self, Mutant};
 use domain::ports::{
-    Cause, Claim, GatewayUnreachable, Lookup, NewDiscrepancy, NextCheck, NextDue, StoreError,
+    Cause, Claim, Lookup, LookupError, NewDiscrepancy, NextCheck, NextDue, Oddity, StoreError,
 };
 use domain::settlement::{Discrepancy, DiscrepancyKind, Findings, KeyAnswer, Transaction, TransactionStatus};
 use domain::{GatewayOrderRef, PaymentId};
@@ -27,7 +27,7 @@ pub enum Examined {
     NothingToAsk,
     /// Somebody else is at it, it was asked about just now, or there is no such payment.
     NotClaimed,
-    /// The gateway could not be asked; it will be, later.
+    /// The gateway could not be asked, or its answer was of no use; it will be asked again, later.
     Unreachable,
     /// The database could not be reached, or something is wrong with this payment; it will be examined again.
     Failed,
@@ -84,8 +84,8 @@ pub(crate) async fn knows_last_paid(io: &mut Io) -> bool {
 /// Asks the gateway what the decision needs, without any transaction.
 ///
 /// # Errors
-/// [`GatewayUnreachable`]: nothing may be concluded.
-pub async fn investigate(io: &mut Io, claim: &Claim) -> Result<Findings, GatewayUnreachable> {
+/// [`LookupError`]: nothing may be concluded.
+pub async fn investigate(io: &mut Io, claim: &Claim) -> Result<Findings, LookupError> {
     let payment = &claim.record.payment.value;
     let merchant = &claim.record.merchant;
     let order_ref = GatewayOrderRef::from(payment.order_id());
@@ -114,8 +114,7 @@ pub async fn investigate(io: &mut Io, claim: &Claim) -> Result<Findings, Gateway
                 _ => match gateway.find_by_key(merchant, &summary.key).await? {
                     Lookup::Found(transaction) => listed.push(transaction),
                     Lookup::NotFound => {
-                        let cause = domain::ports::FailureCause("ListedButNotFound");
-                        return Err(GatewayUnreachable { cause, circuit_open: false });
+                        return Err(LookupError::Odd { what: Oddity::ListedButNotFound });
                     }
                 },
             }
@@ -123,7 +122,7 @@ pub async fn investigate(io: &mut Io, claim: &Claim) -> Result<Findings, Gateway
     }
     if mutants::is(Mutant::NotFoundIsError) && listed.is_empty() {
         let cause = domain::ports::FailureCause("NotFound");
-        return Err(GatewayUnreachable { cause, circuit_open: false });
+        return Err(LookupError::Unreachable { cause, circuit_open: false });
     }
     for hint in claim.hints.iter().take(MAX_HINTS) {
         let known = payment.key() == Some(hint) || listed.iter().any(|transaction| transaction.key == *hint);
@@ -140,7 +139,7 @@ pub async fn conclude(
     io: &mut Io,
     policy: &Policy,
     claim: &Claim,
-    findings: Result<Findings, GatewayUnreachable>,
+    findings: Result<Findings, LookupError>,
     not_found_suspended: bool,
     cause: Cause,
 ) -> Examined {
@@ -150,11 +149,14 @@ pub async fn conclude(
         Err(_) if mutants::is(Mutant::ForcedWithoutAsking) => {
             Findings { by_order: Some(Vec::new()), ..Findings::default() }
         }
-        Err(unreachable) => {
-            tracing::info!(%payment_id, cause = unreachable.cause.0, "the gateway could not be asked");
+        Err(LookupError::Unreachable { cause, .. }) => {
+            tracing::info!(%payment_id, cause = cause.0, "the gateway could not be asked");
             // Not this payment's fault: it is not counted towards parking when the gateway as a whole is away.
-            let counts = unreachable.cause.0 == "ListedButNotFound";
-            return back_off(io, policy, claim, counts, Examined::Unreachable).await;
+            return back_off(io, policy, claim, false, Examined::Unreachable).await;
+        }
+        Err(LookupError::Odd { what }) => {
+            tracing::warn!(%payment_id, what = what.label(), "the gateway's answer is of no use for this payment");
+            return back_off(io, policy, claim, true, Examined::Unreachable).await;
         }
     };
     let examination = Examination { claim, findings, not_found_suspended };

@@ -5,8 +5,8 @@
 
 use crate::place_order::ChargeAttempt;
 use domain::ports::{
-    ChargeOutcome, CommitError, Entropy, GatewayUnreachable, Lookup, PaymentGateway, Queries, Store,
-    StoreError, StoreTx, TransactionSummary,
+    ChargeOutcome, CommitError, Entropy, Lookup, LookupError, PaymentGateway, Queries, Store, StoreError,
+    StoreTx, TransactionSummary,
 };
 use domain::settlement::Transaction;
 use domain::{GatewayKey, GatewayOrderRef, MerchantId};
@@ -173,24 +173,24 @@ impl Gateway<'_> {
     /// A transaction by its key.
     ///
     /// # Errors
-    /// [`GatewayUnreachable`].
+    /// [`LookupError`].
     pub async fn find_by_key(
         &self,
         merchant: &MerchantId,
         key: &GatewayKey,
-    ) -> Result<Lookup<Transaction>, GatewayUnreachable> {
+    ) -> Result<Lookup<Transaction>, LookupError> {
         self.gateway.find_by_key(merchant, key).await
     }
 
     /// All transactions of an order.
     ///
     /// # Errors
-    /// [`GatewayUnreachable`].
+    /// [`LookupError`].
     pub async fn find_by_order(
         &self,
         merchant: &MerchantId,
         order_ref: &GatewayOrderRef,
-    ) -> Result<Lookup<Vec<TransactionSummary>>, GatewayUnreachable> {
+    ) -> Result<Lookup<Vec<TransactionSummary>>, LookupError> {
         self.gateway.find_by_order(merchant, order_ref).await
     }
 }

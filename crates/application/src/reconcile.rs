@@ -8,7 +8,7 @@ use crate::examine::{self, Examined};
 use crate::settle::Settled;
 use crate::{Io, Policy};
 use domain::Timestamp;
-use domain::ports::{Cause, Claim, ClaimKind, ClaimOptions, GatewayUnreachable, StoreError};
+use domain::ports::{Cause, Claim, ClaimKind, ClaimOptions, LookupError, StoreError};
 use domain::settlement::Findings;
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -132,7 +132,7 @@ async fn examine_batch(
     turn: &mut Turn,
 ) {
     let concurrency = policy.concurrency.max(1);
-    let findings: Vec<(Claim, Result<Findings, GatewayUnreachable>)> = stream::iter(claims)
+    let findings: Vec<(Claim, Result<Findings, LookupError>)> = stream::iter(claims)
         .map(|claim| async move {
             let findings = examine::investigate(&mut make_io(), &claim).await;
             (claim, findings)
@@ -158,7 +158,7 @@ async fn examine_batch(
 async fn interlock(
     io: &mut Io,
     policy: &Policy,
-    findings: &[(Claim, Result<Findings, GatewayUnreachable>)],
+    findings: &[(Claim, Result<Findings, LookupError>)],
 ) -> bool {
     let answered = findings.iter().filter_map(|(_, findings)| findings.as_ref().ok());
     let (mut asked, mut none, mut lost) = (0_u64, 0_u64, 0_u64);

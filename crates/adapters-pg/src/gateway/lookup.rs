@@ -5,7 +5,7 @@ use super::GuardedGateway;
 use super::guard::{Entered, Refused, now};
 use super::telemetry::{self, Ending, Recorded};
 use crate::transport::{Limits, LookupAttempt, LookupFailure, Transport, cause};
-use domain::ports::{FailureCause, GatewayUnreachable, Lookup};
+use domain::ports::{FailureCause, Lookup, LookupError};
 use std::pin::Pin;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -16,16 +16,18 @@ impl<T: Transport> GuardedGateway<T> {
         &self,
         operation: &'static str,
         ask: F,
-    ) -> Result<Lookup<R>, GatewayUnreachable>
+    ) -> Result<Lookup<R>, LookupError>
     where
         F: Fn(Limits) -> Attempt<'a, R>,
     {
         let guard = &self.queries;
         let mut entered = guard.enter().map_err(|refused| match refused {
             Refused::CircuitOpen { .. } => {
-                GatewayUnreachable { cause: cause::CIRCUIT_OPEN, circuit_open: true }
+                LookupError::Unreachable { cause: cause::CIRCUIT_OPEN, circuit_open: true }
             }
-            Refused::BulkheadFull => GatewayUnreachable { cause: cause::BULKHEAD_FULL, circuit_open: false },
+            Refused::BulkheadFull => {
+                LookupError::Unreachable { cause: cause::BULKHEAD_FULL, circuit_open: false }
+            }
         })?;
         self.budget.call(now());
         let until = Instant::now() + self.config.deadline;
@@ -55,7 +57,7 @@ impl<T: Transport> GuardedGateway<T> {
             Err(failure) => (Recorded::Failed, failure.cause),
         };
         entered.settle(super::QUERY_CIRCUIT, recorded, cause, nth);
-        result.map_err(|failure| GatewayUnreachable { cause: failure.cause, circuit_open: false })
+        result.map_err(|failure| LookupError::Unreachable { cause: failure.cause, circuit_open: false })
     }
 
     async fn ask_once<'a, R>(
