@@ -6,8 +6,7 @@ use async_trait::async_trait;
 use bootstrap::settings::{Environment, Settings, load};
 use bootstrap::shutdown::{Drained, Shutdown};
 use domain::ports::{
-    ChargeOutcome, ChargeRequest, GatewayAnswer, GatewayUnreachable, Lookup, PaymentGateway,
-    TransactionSummary,
+    ChargeOutcome, ChargeRequest, GatewayAnswer, Lookup, LookupError, PaymentGateway, TransactionSummary,
 };
 use domain::settlement::{Transaction, TransactionStatus};
 use domain::{GatewayKey, GatewayOrderRef, MerchantId};
@@ -58,7 +57,7 @@ impl PaymentGateway for GatedGateway {
         &self,
         merchant: &MerchantId,
         key: &GatewayKey,
-    ) -> Result<Lookup<Transaction>, GatewayUnreachable> {
+    ) -> Result<Lookup<Transaction>, LookupError> {
         self.inner.find_by_key(merchant, key).await
     }
 
@@ -66,7 +65,7 @@ impl PaymentGateway for GatedGateway {
         &self,
         merchant: &MerchantId,
         order_ref: &GatewayOrderRef,
-    ) -> Result<Lookup<Vec<TransactionSummary>>, GatewayUnreachable> {
+    ) -> Result<Lookup<Vec<TransactionSummary>>, LookupError> {
         self.inner.find_by_order(merchant, order_ref).await
     }
 }
