@@ -145,7 +145,7 @@ fn page(context: &Context, facts: &Facts) -> PaymentPage {
         strip_length,
         steps: steps(view, t),
         key: payment.key().map(|key| key.as_str().to_owned()),
-        gateway_order: GatewayOrderRef::from(payment.order_id()).as_str().to_owned(),
+        gateway_order: view.record.order_ref.as_str().to_owned(),
         merchant: record.merchant.as_str().to_owned(),
         send_deadline: date_time(record.send_deadline),
         placed: format!("{} ({})", date_time(record.created_at), relative(record.created_at, now, t)),
