@@ -2,6 +2,7 @@
 
 use crate::http::failure::{Case, Failure};
 use crate::http::read::{digits, single_header};
+use crate::proxies::Proxies;
 use crate::state::ApiState;
 use actix_web::http::header::{AUTHORIZATION, HeaderMap};
 use actix_web::{FromRequest, HttpRequest, dev, web};
@@ -13,6 +14,7 @@ use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use std::future::{Ready, ready};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 const USER_ID: &str = "x-user-id";
 
@@ -27,7 +29,7 @@ impl FromRequest for Buyer {
     fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
         let buyer =
             request.app_data::<web::Data<ApiState>>().ok_or(Failure::new(Case::Internal)).and_then(|state| {
-                let user = state.authenticator.user(request.headers())?;
+                let user = state.authenticator.user(request)?;
                 state.limiter.check_user(user)?;
                 Ok(Self(user))
             });
@@ -66,24 +68,28 @@ pub enum AuthError {
 
 /// Tells who is asking.
 pub(crate) enum Authenticator {
-    /// The header is believed.
-    Header,
+    /// The header is believed, if one of these brings it.
+    Header(Arc<Proxies>),
     /// A token is checked.
     Jwt(Box<JwtVerifier>),
 }
 
 impl Authenticator {
     /// Reads the keys, if tokens are to be checked.
-    pub(crate) fn new(settings: &AuthSettings) -> Result<Self, AuthError> {
+    pub(crate) fn new(settings: &AuthSettings, proxies: Arc<Proxies>) -> Result<Self, AuthError> {
         match settings.mode {
-            AuthMode::Header => Ok(Self::Header),
+            AuthMode::Header => Ok(Self::Header(proxies)),
             AuthMode::Jwt => JwtVerifier::new(&settings.jwt).map(|verifier| Self::Jwt(Box::new(verifier))),
         }
     }
 
-    fn user(&self, headers: &HeaderMap) -> Result<UserId, Failure> {
+    fn user(&self, request: &HttpRequest) -> Result<UserId, Failure> {
+        let headers = request.headers();
         match self {
-            Self::Header => {
+            Self::Header(proxies) => {
+                if !proxies.may_name_buyers(request.peer_addr().map(|peer| peer.ip())) {
+                    return Err(Case::UserIdNotTrusted.into());
+                }
                 let value =
                     single_header(headers, USER_ID).map_err(|()| Failure::new(Case::InvalidUserId))?;
                 let text = value.ok_or(Failure::new(Case::UserIdRequired))?;

@@ -44,6 +44,9 @@ fn defaults_are_those_of_the_contract() {
     let value = |key: &str| loaded.effective.iter().find(|v| v.key == key).map(|v| v.value.as_str());
     let contract = [
         ("server.bind", "0.0.0.0:8080"),
+        ("server.trusted_proxies", r#"["127.0.0.0/8","::1/128"]"#),
+        // Balancers in front commonly keep theirs for 60 s.
+        ("server.keep_alive", "75s"),
         ("ops.bind", "127.0.0.1:8081"),
         ("ops.token", "none"),
         ("database.acquire_timeout", "2s"),
@@ -204,6 +207,7 @@ fn wrong_values_are_named_with_what_is_allowed() {
         (("HOLDFAST__RECONCILER__WATCH_AFTER", "[]"), "expected a list of 1 to 20 entries, each a time"),
         (("HOLDFAST__PG__RETRY_BUDGET__TOKENS_PER_CALL", "-0.5"), "expected a number from 0 to 10"),
         (("HOLDFAST__CORS__ALLOWED_ORIGINS", "*"), "each an origin such as"),
+        (("HOLDFAST__SERVER__TRUSTED_PROXIES", "10.1.2.3/8"), "each an address or a network such as"),
     ];
     for ((name, value), expected) in environment {
         let message = message("", &[(name, value)]);
