@@ -140,6 +140,7 @@ pub fn start(parts: &Parts, settings: &Settings) -> Result<Running, StartError> 
     let proxies = Arc::new(Proxies::new(settings.server.trusted_proxies.clone()));
     let api = web::Data::new(api_state(parts, settings, Arc::clone(&proxies))?);
     let proxies = web::Data::from(proxies);
+    let keys = api.authenticator.follow_keys();
     let ops = web::Data::new(ops_state(parts, settings));
     let limiter = web::Data::new(api.limiter.clone());
     let prepared =
@@ -188,6 +189,8 @@ pub fn start(parts: &Parts, settings: &Settings) -> Result<Running, StartError> 
     let poll = parts.changes.clone().poll(parts.application.clone(), settings.events.poll_interval);
     let stop = parts.shutdown.token();
     drop(parts.shutdown.tasks().spawn(async move { stop.run_until_cancelled(poll).await }));
+    let stop = parts.shutdown.token();
+    drop(parts.shutdown.tasks().spawn(async move { stop.run_until_cancelled(keys).await }));
     tracing::info!(%addr, %ops_addr, "listening");
     Ok(Running {
         addr,

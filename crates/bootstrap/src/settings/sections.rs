@@ -165,7 +165,7 @@ section! {
     /// Bearer tokens, used with `auth.mode = "jwt"` only.
     pub struct JwtSettings {
         keys {
-            /// JSON file with the public keys (JWKS) of RS256 and ES256.
+            /// JSON file with the public keys (JWKS) of RS256 and ES256. Looked at every 5 s: a change needs no restart.
             jwks_file: Option<PathBuf> => optional(any()),
             /// Shared secret of HS256.
             secret: Option<SecretString> => optional(secret_of(32)),
