@@ -256,7 +256,7 @@ impl Position {
         for (event, number) in PaymentEventBody::all(history).zip(1_usize..).skip(seen) {
             push(&mut text, "payment", &number.to_string(), &event)?;
         }
-        if view.as_ref().is_none_or(|view| view.record.payment.value.status().is_terminal()) {
+        if view.as_ref().is_none_or(|view| view.record.payment.status().is_terminal()) {
             let order = find_in_turn(&self.state, user, self.order).await?;
             self.ended = is_final(&order);
             push(&mut text, "end", END, &OrderBody::from(&order))?;

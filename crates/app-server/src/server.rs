@@ -184,6 +184,10 @@ pub fn start(parts: &Parts, settings: &Settings) -> Result<Running, StartError> 
     let poll = parts.changes.clone().poll(parts.application.clone(), settings.events.poll_interval);
     let stop = parts.shutdown.token();
     drop(parts.shutdown.tasks().spawn(async move { stop.run_until_cancelled(poll).await }));
+    let (application, stop) = (parts.application.clone(), parts.shutdown.token());
+    drop(parts.shutdown.tasks().spawn(async move { application.take_up_callbacks(&stop).await }));
+    let changes = parts.changes.clone();
+    parts.application.on_ended(move |order| changes.tell(order));
     tracing::info!(%addr, %ops_addr, "listening");
     Ok(Running {
         addr,

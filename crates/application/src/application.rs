@@ -30,6 +30,8 @@ pub struct Adapters {
     pub settlement_store: Arc<dyn Store>,
     /// Reads of settlement, on those connections.
     pub settlement_queries: Arc<dyn Queries>,
+    /// Reads of health checks and metrics, on a connection of their own: a server under load is not unready by it.
+    pub health_queries: Arc<dyn Queries>,
     /// The payment gateway.
     pub gateway: Arc<dyn PaymentGateway>,
     /// Randomness.
@@ -50,6 +52,7 @@ pub struct Synced {
 pub struct Application {
     orders: Ports,
     settlement: Ports,
+    health_queries: Arc<dyn Queries>,
     policy: Arc<Policy>,
     tokens: CallbackTokens,
     ended: EndedOrders,
@@ -58,14 +61,22 @@ pub struct Application {
 impl Application {
     /// Over these adapters and numbers.
     pub fn new(adapters: Adapters, policy: Policy, tokens: CallbackTokens) -> Self {
-        let Adapters { store, queries, settlement_store, settlement_queries, gateway, entropy } = adapters;
+        let Adapters {
+            store,
+            queries,
+            settlement_store,
+            settlement_queries,
+            health_queries,
+            gateway,
+            entropy,
+        } = adapters;
         let ended = EndedOrders::default();
         let batches =
             Batches::new(&store, &settlement_store, policy.batch, policy.rules.clone(), Arc::clone(&ended));
         let woken = Arc::new(Notify::new());
         let orders = Ports { store, queries, gateway, entropy, batches, woken };
         let settlement = Ports { store: settlement_store, queries: settlement_queries, ..orders.clone() };
-        Self { orders, settlement, policy: Arc::new(policy), tokens, ended }
+        Self { orders, settlement, health_queries, policy: Arc::new(policy), tokens, ended }
     }
 
     /// From now on `tell` hears of each order that ends in this process, as soon as that is stored; the first one
@@ -79,6 +90,11 @@ impl Application {
     /// Reads, for views.
     pub fn queries(&self) -> &dyn Queries {
         &*self.orders.queries
+    }
+
+    /// Reads, for health checks and metrics.
+    pub fn health_queries(&self) -> &dyn Queries {
+        &*self.health_queries
     }
 
     /// The numbers it runs by.

@@ -63,7 +63,7 @@ impl Policy {
             lease: minutes(1),
             query_interval: Duration::from_secs(2),
             sync_interval: Duration::from_secs(2),
-            callback_concurrency: 16,
+            callback_concurrency: 64,
             max_transactions: 200,
             max_hints: 20,
             turn_timeout: Duration::from_secs(50),

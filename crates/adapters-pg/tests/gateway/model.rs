@@ -204,5 +204,5 @@ pub(crate) fn found(lines: &[(&str, TransactionStatus)]) -> LookupAttempt<Vec<Tr
 }
 
 pub(crate) fn unanswered<T>() -> LookupAttempt<T> {
-    Err(LookupFailure { cause: cause::READ_TIMEOUT, misconfigured: None, retry_after: None })
+    Err(LookupFailure::Unreachable { cause: cause::READ_TIMEOUT, retry_after: None })
 }

@@ -8,8 +8,7 @@ use crate::http::failure::{Case, Failure};
 use crate::http::read::{BodyLimits, announced_length, digits, parse, read_body};
 use crate::state::ApiState;
 use actix_web::{HttpRequest, HttpResponse, web};
-use application::receive_callback::CallbackReceipt;
-use domain::{GatewayKey, OrderId, PaymentId};
+use domain::{GatewayKey, GatewayOrderRef, PaymentId};
 use pg_protocol::{Callback, UntokenedCallback};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -84,11 +83,9 @@ pub(crate) async fn receive_untokened_callback(
     payload: web::Payload,
 ) -> Result<HttpResponse, Failure> {
     receive(&state, &request, payload, async |callback: UntokenedCallback| {
-        let order = digits(&callback.order_id).and_then(|id| OrderId::new(id).ok());
-        let order = order.ok_or(Failure::new(Case::OrderNotFound))?;
-        let receipt =
-            state.runner.run(move |app| async move { app.receive_untokened_callback(order).await }).await;
-        receipt.map_err(|failure| match failure.case() {
+        let order = GatewayOrderRef::from_gateway(callback.order_id);
+        let noted = state.runner.run(move |app| async move { app.receive_unproven_callback(order).await }).await;
+        noted.map_err(|failure| match failure.case() {
             Case::CallbackNotFound => Case::OrderNotFound.into(),
             _ => failure,
         })
@@ -96,13 +93,13 @@ pub(crate) async fn receive_untokened_callback(
     .await
 }
 
-/// Reads a callback, has it taken and then looked into, and counts what came of it. The body may claim any content type:
+/// Reads a callback, has it written down, and counts what came of it; the worker for what was woken does the rest. The body may claim any content type:
 /// gateways differ in that.
 async fn receive<T: DeserializeOwned>(
     state: &ApiState,
     request: &HttpRequest,
     payload: web::Payload,
-    take: impl AsyncFnOnce(T) -> Result<CallbackReceipt, Failure>,
+    take: impl AsyncFnOnce(T) -> Result<PaymentId, Failure>,
 ) -> Result<HttpResponse, Failure> {
     let limits = BodyLimits { max_size: MAX_SIZE, ..state.body_limits };
     let received = async {
@@ -117,17 +114,6 @@ async fn receive<T: DeserializeOwned>(
         Err(_) => "unreadable",
     };
     metrics::counter!("callback_received_total", "result" => result).increment(1);
-    examine(state, received?.payment_id);
+    received?;
     ok(CallbackTaken {})
-}
-
-/// Asks the gateway in a task of its own, and tells those who wait for the order.
-fn examine(state: &ApiState, payment_id: PaymentId) {
-    let (application, changes) = (state.runner.application.clone(), state.changes.clone());
-    state.runner.detach(async move {
-        application.examine_callback(payment_id).await;
-        if let Ok(Some(view)) = application.queries().payment(None, payment_id).await {
-            changes.tell(view.record.payment.value.order_id());
-        }
-    });
 }

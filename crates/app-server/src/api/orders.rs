@@ -67,7 +67,7 @@ pub(crate) async fn find_in_turn(state: &ApiState, user: UserId, id: OrderId) ->
 
 /// Nothing will change in it any more.
 pub(crate) fn is_final(order: &OrderView) -> bool {
-    order.payment.payment.value.status().is_terminal()
+    order.payment.payment.status().is_terminal()
 }
 
 /// Lists the buyer's orders, newest first.
@@ -141,7 +141,7 @@ pub(crate) async fn stream_order_events(
         // Not of this order: its end is still to come.
         Seen::End => 0,
     };
-    let payment_id = order.payment.payment.value.id();
+    let payment_id = order.payment.payment.id();
     let permit =
         Arc::clone(&state.streams).try_acquire_owned().map_err(|_| Failure::new(Case::Overloaded))?;
     let state = state.into_inner();

@@ -127,7 +127,7 @@ pub(crate) struct PaymentBody {
 
 impl From<&PaymentRecord> for PaymentBody {
     fn from(record: &PaymentRecord) -> Self {
-        let payment = &record.payment.value;
+        let payment = &record.payment;
         let amounts = payment.amounts();
         let failure_message = match payment.state() {
             PaymentState::Failed { message, .. } => message.as_ref().map(|text| text.as_str().to_owned()),
@@ -275,7 +275,7 @@ pub(crate) struct PaymentDetailBody {
 impl From<&PaymentView> for PaymentDetailBody {
     fn from(view: &PaymentView) -> Self {
         Self {
-            order_id: view.record.payment.value.order_id().get(),
+            order_id: view.record.payment.order_id().get(),
             payment: PaymentBody::from(&view.record),
             history: PaymentEventBody::all(&view.history).collect(),
             next_check_at: view.next_check_at,

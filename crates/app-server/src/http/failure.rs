@@ -167,6 +167,7 @@ table! {
     GatewayNotAsked => ServiceUnavailable, "GATEWAY_NOT_ASKED", INFO;
     // Us.
     DatabaseUnavailable => ServiceUnavailable, "DATABASE_UNAVAILABLE", WARN;
+    PaymentNotSent => ServiceUnavailable, "PAYMENT_NOT_SENT", WARN;
     OutcomeUnknown => ServiceUnavailable, "OUTCOME_UNKNOWN", WARN;
     Overloaded => ServiceUnavailable, "OVERLOADED", WARN;
     ShuttingDown => ServiceUnavailable, "SHUTTING_DOWN", INFO;

@@ -6,8 +6,7 @@ use async_trait::async_trait;
 use bootstrap::settings::{Environment, Settings, load};
 use bootstrap::shutdown::{Drained, Shutdown};
 use domain::ports::{
-    ChargeOutcome, ChargeRequest, GatewayAnswer, GatewayUnreachable, Lookup, PaymentGateway,
-    TransactionSummary,
+    ChargeOutcome, ChargeRequest, GatewayAnswer, Lookup, LookupError, PaymentGateway, TransactionSummary,
 };
 use domain::settlement::{Transaction, TransactionStatus};
 use domain::{GatewayKey, GatewayOrderRef, MerchantId};
@@ -58,7 +57,7 @@ impl PaymentGateway for GatedGateway {
         &self,
         merchant: &MerchantId,
         key: &GatewayKey,
-    ) -> Result<Lookup<Transaction>, GatewayUnreachable> {
+    ) -> Result<Lookup<Transaction>, LookupError> {
         self.inner.find_by_key(merchant, key).await
     }
 
@@ -66,7 +65,7 @@ impl PaymentGateway for GatedGateway {
         &self,
         merchant: &MerchantId,
         order_ref: &GatewayOrderRef,
-    ) -> Result<Lookup<Vec<TransactionSummary>>, GatewayUnreachable> {
+    ) -> Result<Lookup<Vec<TransactionSummary>>, LookupError> {
         self.inner.find_by_order(merchant, order_ref).await
     }
 }
@@ -173,14 +172,17 @@ impl Server {
         let store = Arc::new(FakeDatabase::new().connect(switch.clone(), ConnectionOptions::default()));
         let adapters = Adapters {
             store: store.clone(),
-            settlement_store: store.clone(),
             queries: store.clone(),
+            settlement_store: store.clone(),
+            settlement_queries: store.clone(),
+            health_queries: store.clone(),
             gateway: gateway.clone(),
             entropy: Arc::new(TestEntropy::new(7)),
         };
         let policy = Policy {
             deadline: DEADLINE,
             query_interval: Duration::from_millis(1),
+            sync_interval: Duration::from_millis(1),
             ..Policy::new(MerchantId::new("test").unwrap(), "http://localhost:8080")
         };
         let tokens = CallbackTokens::new(b"a secret of the tests").unwrap();
@@ -196,6 +198,24 @@ impl Server {
         let running = app_server::start(&parts, settings).expect("ports that are free");
         let (addr, ops) = (running.addr, running.ops_addr);
         Self { addr, ops, gateway, switch, store, changes, running }
+    }
+
+    /// What the gateway calls an order.
+    pub(crate) fn order_ref(&self, order: OrderId) -> GatewayOrderRef {
+        self.store.database().read(|tables| tables.payment_of(order).unwrap().record.order_ref.clone())
+    }
+
+    /// Writes a row of the discrepancy ledger; its id.
+    pub(crate) async fn record_discrepancy(&self, payment: i64, discrepancy: Discrepancy) -> i64 {
+        let payment_id = PaymentId::new(payment).unwrap();
+        let needs = SettlingNeeds { payment_id, keys: Vec::new(), goods: false };
+        let (tx, settling) = self.store.open_settling(&[needs]).await.unwrap();
+        let order_id = settling.cases[&payment_id].order.value.id();
+        let changes =
+            Changes { discrepancies: vec![discrepancy], ..Changes::none(payment_id, order_id) };
+        tx.store_changes(&[changes]).await.unwrap();
+        tx.commit().await.unwrap();
+        self.store.database().read(|tables| tables.discrepancies.keys().last().unwrap().get())
     }
 
     pub(crate) async fn stop(self) -> Drained {

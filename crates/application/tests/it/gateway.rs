@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 use domain::ports::{
-    ChargeOutcome, ChargeRequest, FailureCause, GatewayAnswer, GatewayUnreachable, Lookup, PaymentGateway,
+    ChargeOutcome, ChargeRequest, FailureCause, GatewayAnswer, Lookup, LookupError, PaymentGateway,
     TransactionSummary,
 };
 use domain::settlement::{Transaction, TransactionStatus};
@@ -209,14 +209,14 @@ impl TestGateway {
         assert_eq!(before, 0, "a second request for one payment");
     }
 
-    async fn ask(&self, call: &'static str) -> Result<(), GatewayUnreachable> {
+    async fn ask(&self, call: &'static str) -> Result<(), LookupError> {
         let fault = self.faults().before(Site::outside(call)).await;
         let mut state = self.state();
         state.queries += 1;
         if state.down || fault != Fault::None { Err(unreachable()) } else { Ok(()) }
     }
 
-    async fn answered<T>(&self, call: &'static str, answer: T) -> Result<T, GatewayUnreachable> {
+    async fn answered<T>(&self, call: &'static str, answer: T) -> Result<T, LookupError> {
         match self.faults().after(Site::outside(call)).await {
             Fault::None => Ok(answer),
             _ => Err(unreachable()),
@@ -233,8 +233,8 @@ impl Held {
     }
 }
 
-fn unreachable() -> GatewayUnreachable {
-    GatewayUnreachable { cause: FailureCause("ReadTimeout"), circuit_open: false }
+fn unreachable() -> LookupError {
+    LookupError::Unreachable { cause: FailureCause("ReadTimeout"), circuit_open: false }
 }
 
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -279,7 +279,7 @@ impl PaymentGateway for TestGateway {
         &self,
         _merchant: &MerchantId,
         key: &GatewayKey,
-    ) -> Result<Lookup<Transaction>, GatewayUnreachable> {
+    ) -> Result<Lookup<Transaction>, LookupError> {
         self.ask("gateway.find_by_key").await?;
         let found = self
             .visible()
@@ -292,7 +292,7 @@ impl PaymentGateway for TestGateway {
         &self,
         _merchant: &MerchantId,
         order_ref: &GatewayOrderRef,
-    ) -> Result<Lookup<Vec<TransactionSummary>>, GatewayUnreachable> {
+    ) -> Result<Lookup<Vec<TransactionSummary>>, LookupError> {
         self.ask("gateway.find_by_order").await?;
         let listed: Vec<_> = self
             .visible()

@@ -6,7 +6,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::sections::{
-    AuthSettings, CallbackSettings, CircuitSettings, CorsSettings, DatabaseSettings, EventSettings,
+    AuthSettings, BatchSettings, CallbackSettings, CircuitSettings, CorsSettings, DatabaseSettings, EventSettings,
     GatewayCallSettings, GatewaySettings, IdempotencySettings, JwtSettings, LocaleSettings, LogSettings,
     OpsSettings, OrderSettings, PointSettings, RateLimitSettings, ReconcilerSettings, RetryBudgetSettings,
     RetrySettings, ServerSettings, Settings, SyncSettings,
@@ -42,6 +42,8 @@ pub(super) fn settings(cores: usize, callback_secret: SecretString) -> Settings 
             address_burst: 40,
         },
         orders: orders(),
+        // See docs/performance.md: more lanes make smaller batches and wait for each other's locks; larger batches gain nothing.
+        batch: BatchSettings { size: 64, lanes: 2, queue: 4096, wait: secs(2) },
         idempotency: IdempotencySettings { retention: secs(24 * 3600) },
         // The poll keeps the promise of one second even when every notification is lost; proxies commonly close
         // after 30 s or 60 s of silence.
@@ -51,7 +53,7 @@ pub(super) fn settings(cores: usize, callback_secret: SecretString) -> Settings 
         database: database(cores),
         pg: gateway(callback_secret),
         // One payment's result takes the gateway 1-5 s: asking more often than every 2 s learns nothing.
-        callback: CallbackSettings { query_interval: secs(2), concurrency: 16 },
+        callback: CallbackSettings { query_interval: secs(2), concurrency: 64, max_hints: 20 },
         sync: SyncSettings { min_interval: secs(2) },
         reconciler: reconciler(),
         log: LogSettings { format: LogFormat::Human },
@@ -128,6 +130,7 @@ fn gateway(callback_secret: SecretString) -> GatewaySettings {
         probe_before_retry: true,
         // A hundred times the longest answer of the protocol but for lists of hundreds of transactions.
         max_answer_size: 65_536,
+        max_transactions: 200,
         // Shorter than the idle time of common servers, so that it is we who close.
         idle_connection_timeout: secs(4),
         // The capacity covers ten seconds without calls.

@@ -28,7 +28,7 @@ use secrecy::SecretString;
 pub use error::{Problem, SettingsError, Source};
 pub use reader::{EffectiveValue, KeyDescription};
 pub use sections::{
-    AuthSettings, CallbackSettings, CircuitSettings, CorsSettings, DatabaseSettings, EventSettings,
+    AuthSettings, BatchSettings, CallbackSettings, CircuitSettings, CorsSettings, DatabaseSettings, EventSettings,
     GatewayCallSettings, GatewaySettings, IdempotencySettings, JwtSettings, LocaleSettings, LogSettings,
     OpsSettings, OrderSettings, PointSettings, RateLimitSettings, ReconcilerSettings, RetryBudgetSettings,
     RetrySettings, ServerSettings, Settings, SyncSettings,

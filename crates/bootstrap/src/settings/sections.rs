@@ -76,6 +76,8 @@ section! {
             rate_limit: RateLimitSettings,
             /// Placing orders.
             orders: OrderSettings,
+            /// Orders and settlements in batches.
+            batch: BatchSettings,
             /// Repeated requests.
             idempotency: IdempotencySettings,
             /// Telling clients of changes.
@@ -310,6 +312,8 @@ section! {
             probe_before_retry: bool => any(),
             /// Bytes an answer may have; a longer one is refused unread.
             max_answer_size: usize => between(1024, 16_777_216),
+            /// Transactions of one order that are looked into; an order with more is not decided but put before a person.
+            max_transactions: usize => between(1, 10_000),
             /// Idle connections are closed after this long; a stale one makes a request uncertain.
             idle_connection_timeout: Duration => between(ms(0), secs(300)),
         }
@@ -408,6 +412,22 @@ section! {
 }
 
 section! {
+    /// Orders, starts, settlements and callbacks that wait are stored together, each kind in batches of its own.
+    pub struct BatchSettings {
+        keys {
+            /// Members of one batch at most.
+            size: usize => between(1, 1000),
+            /// Batches of one kind under way at once, in one process; each holds a connection.
+            lanes: usize => between(1, 64),
+            /// Members of one kind that wait at most; more are refused with 503 at once.
+            queue: usize => between(1, 1_000_000),
+            /// Longest wait until a batch begins; then 503, and nothing was taken.
+            wait: Duration => between(ms(10), secs(60)),
+        }
+    }
+}
+
+section! {
     /// Callbacks of the gateway: each may make us ask the gateway, so asking is throttled.
     pub struct CallbackSettings {
         keys {
@@ -415,6 +435,8 @@ section! {
             query_interval: Duration => between(ms(0), secs(60)),
             /// Payments that callbacks make one process ask about at once; further ones wait.
             concurrency: usize => between(1, 1000),
+            /// Keys named by callbacks for one payment that are looked up in one examination; the rest is next.
+            max_hints: usize => between(1, 1000),
         }
     }
 }

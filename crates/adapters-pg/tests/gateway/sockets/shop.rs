@@ -86,7 +86,7 @@ impl Shop {
             let (id, row) = tables.payments.first_key_value().unwrap();
             let (_, order) = tables.orders.first_key_value().unwrap();
             assert_eq!((tables.payments.len(), tables.orders.len()), (1, 1));
-            let payment = &row.record.payment.value;
+            let payment = &row.record.payment;
             let check = tables.checks.get(id).copied().unwrap_or_default();
             let shown = match (payment.status(), order.order.status(), payment.key(), told) {
                 (
