@@ -187,7 +187,7 @@ const fn circuit() -> CircuitSettings {
         slow_call_duration: ms(400),
         wait_duration_in_open_state: secs(5),
         // Little growth: probes cost a dead gateway next to nothing, and a long wait keeps buyers out after it is back.
-        open_wait_multiplier: 1.5,
+        open_wait_multiplier: 1.0,
         max_wait_duration_in_open_state: secs(10),
         open_wait_jitter_percent: 20,
         permitted_calls_in_half_open: 3,
