@@ -211,8 +211,7 @@ impl Server {
         let needs = SettlingNeeds { payment_id, keys: Vec::new(), goods: false };
         let (tx, settling) = self.store.open_settling(&[needs]).await.unwrap();
         let order_id = settling.cases[&payment_id].order.value.id();
-        let changes =
-            Changes { discrepancies: vec![discrepancy], ..Changes::none(payment_id, order_id) };
+        let changes = Changes { discrepancies: vec![discrepancy], ..Changes::none(payment_id, order_id) };
         tx.store_changes(&[changes]).await.unwrap();
         tx.commit().await.unwrap();
         self.store.database().read(|tables| tables.discrepancies.keys().last().unwrap().get())

@@ -7,10 +7,10 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use secrecy::SecretString;
 
 use super::sections::{
-    AuthSettings, BatchSettings, CallbackSettings, CircuitSettings, CorsSettings, DatabaseSettings, EventSettings,
-    GatewayCallSettings, GatewaySettings, IdempotencySettings, JwtSettings, LocaleSettings, LogSettings,
-    OpsSettings, OrderSettings, PointSettings, RateLimitSettings, ReconcilerSettings, RetryBudgetSettings,
-    RetrySettings, ServerSettings, Settings, SyncSettings,
+    AuthSettings, BatchSettings, CallbackSettings, CircuitSettings, CorsSettings, DatabaseSettings,
+    EventSettings, GatewayCallSettings, GatewaySettings, IdempotencySettings, JwtSettings, LocaleSettings,
+    LogSettings, OpsSettings, OrderSettings, PointSettings, RateLimitSettings, ReconcilerSettings,
+    RetryBudgetSettings, RetrySettings, ServerSettings, Settings, SyncSettings,
 };
 use super::types::{
     AuthMode, BaseUrl, CronExpression, DatabaseUrl, JwtAlgorithm, Locale, LogFormat, WindowType,

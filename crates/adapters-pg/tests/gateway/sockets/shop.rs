@@ -121,11 +121,8 @@ impl Shop {
                     format!("payment {payment:?}, key {key:?}, order {order:?}, buyer is told {told:?}")
                 }
             };
-            let watched = if payment.status().is_terminal() {
-                check.due_at.is_some()
-            } else {
-                check.watch_wanted
-            };
+            let watched =
+                if payment.status().is_terminal() { check.due_at.is_some() } else { check.watch_wanted };
             (shown + if watched { ", watched" } else { "" }, payment.key().cloned())
         })
     }
