@@ -10,7 +10,6 @@
 //! Deliberately absent: hooks in production code. A fault strikes at a port's border, which is where the fakes stand.
 
 mod clock;
-#[cfg(any())]
 pub mod contract;
 mod database;
 mod entropy;
