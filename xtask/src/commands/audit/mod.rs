@@ -83,7 +83,8 @@ pub(crate) fn broken_books(client: &mut Client) -> Result<Vec<String>> {
     let mut snapshot = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).start()?;
     let mut broken = Vec::new();
     for check in books::CHECKS.iter().filter(|check| check.invariant != "I9") {
-        broken.extend(find(&mut snapshot, check)?.iter().map(|found| format!("{}: {found}", check.invariant)));
+        broken
+            .extend(find(&mut snapshot, check)?.iter().map(|found| format!("{}: {found}", check.invariant)));
     }
     Ok(broken)
 }

@@ -116,7 +116,8 @@ impl Generator {
         ensure!(!task.addresses.is_empty() && task.clients > 0, "no address, or no client");
         let poll = Poll::new().context("no poll")?;
         let mut clients = Vec::new();
-        for (index, address) in task.addresses.iter().cycle().take(usize::try_from(task.clients)?).enumerate() {
+        for (index, address) in task.addresses.iter().cycle().take(usize::try_from(task.clients)?).enumerate()
+        {
             let stream = connect(&poll, index, *address)?;
             clients.push(Client { address: *address, stream, request: vec![], answer: vec![], asked: None });
         }
@@ -326,4 +327,79 @@ fn cpu() -> Result<Duration> {
     let [user, system] = [usage.user_time(), usage.system_time()]
         .map(|time| u64::try_from(time.tv_sec() * 1_000_000 + time.tv_usec()).unwrap_or(0));
     Ok(Duration::from_micros(user + system))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// A server that answers each request by what `answer` says, given how many came before.
+    fn server(answer: impl Fn(usize) -> String + Send + 'static) -> SocketAddr {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 4_096];
+            for count in 0.. {
+                if stream.read(&mut request).map_or(true, |length| length == 0) {
+                    break;
+                }
+                stream.write_all(answer(count).as_bytes()).ok();
+            }
+        });
+        address
+    }
+
+    fn task(address: SocketAddr) -> Task {
+        Task {
+            addresses: vec![address],
+            scenario: Scenario::Point,
+            goods: Goods { first_product: 1, products: 2, first_buyer: 1, buyers: 2 },
+            clients: 1,
+            warm_up: Duration::ZERO,
+            window: Duration::from_secs(30),
+            requests: Some(20),
+            rate: None,
+            seed: 1,
+        }
+    }
+
+    fn created() -> String {
+        "HTTP/1.1 201 Created\r\ncontent-length: 2\r\n\r\n{}".to_owned()
+    }
+
+    #[test]
+    fn every_answer_is_counted_and_those_that_must_not_be_are_told_apart() {
+        let refused = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy".to_owned();
+        let address = server(move |count| if count % 5 == 4 { refused.clone() } else { created() });
+        let seen = Generator::connect(task(address)).unwrap().run().unwrap();
+        assert_eq!((seen.good, seen.in_window), (16, 16));
+        let expected = [("order by points: 503".to_owned(), (4, "busy".to_owned()))];
+        assert_eq!(seen.bad, expected.into());
+    }
+
+    #[test]
+    fn an_open_loop_counts_the_waits_that_a_stall_makes_for_those_behind_it() {
+        const STALL: Duration = Duration::from_millis(200);
+        let address = server(|count| {
+            if count == 0 {
+                std::thread::sleep(STALL);
+            }
+            created()
+        });
+        let task = Task { rate: Some(1_000.0), requests: Some(150), ..task(address) };
+        let seen = Generator::connect(task).unwrap().run().unwrap();
+        // 150 requests were due within 150 ms of a stall of 200: none took less than 50, half of them 100 and more.
+        assert!(seen.good == 150 && seen.longest >= STALL, "{seen:?}");
+        assert!(seen.p50 >= STALL / 2, "{seen:?}");
+    }
+
+    #[test]
+    fn what_the_generator_cannot_read_ends_it() {
+        let address = server(|_| "HTTP/1.1 201 Created\r\ntransfer-encoding: chunked\r\n\r\n".to_owned());
+        let error = Generator::connect(task(address)).unwrap().run().unwrap_err().to_string();
+        assert!(error.ends_with("an answer without a length"), "{error}");
+    }
 }

@@ -73,26 +73,26 @@ pub(super) struct Life {
 }
 
 pub(super) fn measure(side: &mut Side, generator: &Path, how: &How) -> Result<Sample> {
-    let living = how.scenario.has_a_life();
-    if living {
-        // Apart, so that nothing of it is under way when the clock starts.
-        let task = side.task(how.scenario, how.clients, Duration::ZERO, how.warm_up);
-        drive::run(generator, &task, || Ok(()))?;
-        side.wait_for_ends(0)?;
-    }
-    let open = side.open()?;
-    let newest = newest_payment(side)?;
-    let warm_up = if living { Duration::ZERO } else { how.warm_up };
-    let mut task = side.task(how.scenario, how.clients, warm_up, how.window);
-    task.rate = how.rate;
-    let (begin, end, seen) = drive::run(generator, &task, || side.read())?;
-    if !living {
+    if !how.scenario.has_a_life() && !side.is_counted() {
+        let mut task = side.task(how.scenario, how.clients, how.warm_up, how.window);
+        task.rate = how.rate;
+        let (begin, end, seen) = drive::run(generator, &task, || side.read())?;
         return Ok(sample(&begin, &end, &seen, seen.in_window, seen.window));
     }
+    // Apart, so that nothing of it is under way when the clock starts.
+    let task = side.task(how.scenario, how.clients, Duration::ZERO, how.warm_up);
+    let ((), (), warmed_up) = drive::run(generator, &task, || Ok(()))?;
+    side.wait_for_ends(0)?;
+    let open = side.open()?;
+    let newest = newest_payment(side)?;
+    let mut task = side.task(how.scenario, how.clients, Duration::ZERO, how.window);
+    task.rate = how.rate;
+    let (begin, _, seen) = drive::run(generator, &task, || side.read())?;
     let answered = side.read()?.at;
     let unended = side.wait_for_ends(open)?;
     let ended = side.read()?;
     let mut sample = sample(&begin, &ended, &seen, seen.good, ended.at - begin.at);
+    sample.trouble.extend(trouble(&warmed_up));
     sample.life = life(side, newest, millis(ended.at - answered))?;
     if unended > 0 {
         let seconds = PATIENCE.as_secs();
@@ -103,9 +103,8 @@ pub(super) fn measure(side: &mut Side, generator: &Path, how: &How) -> Result<Sa
 
 fn sample(begin: &Reading, end: &Reading, seen: &Seen, requests: u64, length: Duration) -> Sample {
     let requests = count(requests).max(1.0);
-    let each = |after: Duration, before: Duration| {
-        after.saturating_sub(before).as_secs_f64() * 1e6 / requests
-    };
+    let each =
+        |after: Duration, before: Duration| after.saturating_sub(before).as_secs_f64() * 1e6 / requests;
     let wire = begin.wire.zip(end.wire).map(|(before, after)| Wire {
         trips: count(after.trips - before.trips) / requests,
         statements: count(after.statements - before.statements) / requests,
@@ -133,12 +132,16 @@ fn sample(begin: &Reading, end: &Reading, seen: &Seen, requests: u64, length: Du
         batches: batches.collect(),
         wire,
         life: None,
-        trouble: seen
-            .bad
-            .iter()
-            .map(|(what, (count, one))| format!("{count} x {what} {one}").trim_end().to_owned())
-            .collect(),
+        trouble: trouble(seen),
     }
+}
+
+/// What was answered and must not be, and how often.
+fn trouble(seen: &Seen) -> Vec<String> {
+    seen.bad
+        .iter()
+        .map(|(what, (count, one))| format!("{count} x {what} {one}").trim_end().to_owned())
+        .collect()
 }
 
 fn newest_payment(side: &mut Side) -> Result<i64> {

@@ -82,7 +82,8 @@ impl Plan {
         if args.rate.is_some_and(|rate| !(1.0..=100_000.0).contains(&rate)) {
             bail!("--rate: from 1 to 100000 requests a second");
         }
-        let or = |given: &[u32], usual: &[u32]| if given.is_empty() { usual.to_vec() } else { given.to_vec() };
+        let or =
+            |given: &[u32], usual: &[u32]| if given.is_empty() { usual.to_vec() } else { given.to_vec() };
         let all = [Scenario::Point, Scenario::Card, Scenario::Hot, Scenario::Mixed];
         let usual = if args.quick { 3 } else { all.len() };
         let mut scenarios = args.scenarios.clone();
@@ -171,9 +172,9 @@ fn finish(args: &Args, report: &Report) -> Result<()> {
          load average {load_before} before, {load_after} after"
     );
     match report.open_loop {
-        Some(rate) => println!(
-            "open loop of {rate} requests/s, our own generator: times begin when a request was due"
-        ),
+        Some(rate) => {
+            println!("open loop of {rate} requests/s, our own generator: times begin when a request was due")
+        }
         None => println!(
             "closed loop, our own generator: alone {generator_rate:.0} requests/s, {generator_cpu:.0} us of CPU each; \
              times of a closed loop hide waits (--rate shows them)"
@@ -213,7 +214,10 @@ fn machine(client: &mut postgres::Client, generator: &Path) -> Result<Machine> {
         Ok(client.query_one(&format!("SHOW {setting}"), &[])?.try_get(0)?)
     };
     for setting in ["fsync", "synchronous_commit", "full_page_writes"] {
-        ensure!(show(setting)? == "on", "{setting} is not on: the figures would be of a database that forgets");
+        ensure!(
+            show(setting)? == "on",
+            "{setting} is not on: the figures would be of a database that forgets"
+        );
     }
     let (generator_rate, generator_cpu) = drive::trial(generator)?;
     Ok(Machine {
@@ -294,7 +298,8 @@ impl Bench {
             }
             Turn::Service { row } => {
                 let row = self.report.rows.get_mut(row).context("no such row")?;
-                let side = self.sides.iter_mut().find(|side| side.name == row.build).context("no such build")?;
+                let side =
+                    self.sides.iter_mut().find(|side| side.name == row.build).context("no such build")?;
                 let how = How {
                     scenario: row.scenario,
                     clients: row.clients,

@@ -205,7 +205,8 @@ mod tests {
         let counts = counted(&[(STARTUP, READY), (&burst, &answer)]);
         assert_eq!(counts, Counts { trips: 1, statements: 2, prepared: 1 });
         // The first of two answers has come, the second is owed.
-        let counts = counted(&[(STARTUP, READY), (&burst, READY), (SYNC, b""), (b"", &[READY, READY].concat())]);
+        let counts =
+            counted(&[(STARTUP, READY), (&burst, READY), (SYNC, b""), (b"", &[READY, READY].concat())]);
         assert_eq!(counts.trips, 1);
     }
 

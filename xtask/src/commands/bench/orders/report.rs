@@ -79,7 +79,7 @@ pub(super) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     let upper = values.get(middle).copied().unwrap_or_default();
-    let lower = if values.len() % 2 == 0 { middle.checked_sub(1) } else { Some(middle) };
+    let lower = if values.len().is_multiple_of(2) { middle.checked_sub(1) } else { Some(middle) };
     let lower = lower.and_then(|index| values.get(index)).copied().unwrap_or(upper);
     f64::midpoint(lower, upper)
 }
@@ -217,7 +217,10 @@ impl Report {
         self.print_table();
         self.print_lives();
         if !self.yardsticks.is_empty() {
-            println!("\n{:<16} {:>7} {:>9} {:>11} {:>11}", "pgbench", "clients", "rate/s", "average ms", "database us");
+            println!(
+                "\n{:<16} {:>7} {:>9} {:>11} {:>11}",
+                "pgbench", "clients", "rate/s", "average ms", "database us"
+            );
         }
         for Yardstick { script, clients, median, .. } in &self.yardsticks {
             println!(
@@ -241,12 +244,9 @@ impl Report {
     }
 
     fn print_table(&self) {
+        println!("\n{:<35}{:>27}{:>35}{:>29}  mean", "", "ms", "CPU us per order", "per order");
         println!(
-            "\n{:<9}{:<9} {:>7} {:>8} {:>8} {:>8} {:>8} {:>7} {:>8} {:>8} {:>8} {:>7} {:>6} {:>6} {:>6}  batches",
-            "", "", "", "", "ms", "", "", "CPU us", "", "", "", "per order", "", "", ""
-        );
-        println!(
-            "{:<9}{:<9} {:>7} {:>8} {:>8} {:>8} {:>8} {:>7} {:>8} {:>8} {:>8} {:>7} {:>6} {:>6} {:>6}  (mean)",
+            "{:<9}{:<9} {:>7} {:>8} {:>8} {:>8} {:>8} {:>7} {:>8} {:>8} {:>8} {:>7} {:>6} {:>6} {:>6}  batch",
             "build",
             "scenario",
             "clients",
@@ -314,7 +314,9 @@ impl Report {
         let living = self.rows.iter().filter_map(|row| Some((row, row.median.life?)));
         for (index, (row, life)) in living.enumerate() {
             if index == 0 {
-                println!("\nlife of card payments, ms; no reconciler runs; of each round's longest, the longest");
+                println!(
+                    "\nlife of card payments, ms; no reconciler runs; of each round's longest, the longest"
+                );
             }
             println!(
                 "{:<9}{:<17} p50 {:.0}, p99 {:.0}, longest {:.0}; longest after the callback {:.0}; \

@@ -82,9 +82,8 @@ impl Side {
         std::fs::create_dir_all(&folder).with_context(|| format!("could not make {}", folder.display()))?;
         cluster.connect("postgres")?.batch_execute(&format!("CREATE DATABASE {}", parts.name))?;
         let url = cluster.url(parts.name).context("the cluster went away")?;
-        let mut address = || -> Result<SocketAddr> {
-            Ok(SocketAddr::from(([127, 0, 0, 1], program::free_port(ports)?)))
-        };
+        let mut address =
+            || -> Result<SocketAddr> { Ok(SocketAddr::from(([127, 0, 0, 1], program::free_port(ports)?))) };
         let gateway = address()?;
         let places = (0..parts.servers).map(|_| Ok((address()?, address()?))).collect::<Result<Vec<_>>>()?;
         let (first, _) = places.first().context("no server")?;
@@ -137,7 +136,8 @@ impl Side {
     pub(super) fn sell_before(&mut self, generator: &Path) -> Result<()> {
         self.start()?;
         for (scenario, orders) in [(Scenario::Point, SOLD_BY_POINTS), (Scenario::Card, SOLD_BY_CARD)] {
-            let task = Task { requests: Some(orders), ..self.task(scenario, SELLERS, Duration::ZERO, SELLING) };
+            let task =
+                Task { requests: Some(orders), ..self.task(scenario, SELLERS, Duration::ZERO, SELLING) };
             let (_, _, seen) = drive::run(generator, &task, || Ok(()))?;
             ensure!(
                 seen.bad.is_empty() && seen.good == orders,
@@ -169,6 +169,11 @@ impl Side {
         }
         self.proxy = Some(proxy);
         self.start()
+    }
+
+    /// Whether what goes to the database is counted.
+    pub(super) fn is_counted(&self) -> bool {
+        self.proxy.is_some()
     }
 
     pub(super) fn stop(&mut self) -> Result<()> {

@@ -77,20 +77,25 @@ pub(super) fn transactions(client: &mut postgres::Client) -> Result<i64> {
     Ok(row.try_get(0)?)
 }
 
-/// The sums of the servers' histogram `batch_size`, by its label; empty when they have none.
+/// How many batches there were and how many members they had, by what was batched; empty when servers don't say.
 pub(super) fn batches(http: &Http, operations: &[String]) -> Result<BTreeMap<String, (f64, f64)>> {
-    let mut batches: BTreeMap<String, (f64, f64)> = BTreeMap::new();
+    let mut batches = BTreeMap::new();
     for ops in operations {
-        for series in &Scrape::fetch(http, ops)?.series {
-            let Some(name) = series.labels.get("batch") else { continue };
-            match series.name.as_str() {
-                "batch_size_count" => batches.entry(name.clone()).or_default().0 += series.value,
-                "batch_size_sum" => batches.entry(name.clone()).or_default().1 += series.value,
-                _ => {}
-            }
-        }
+        add_batches(&Scrape::fetch(http, ops)?, &mut batches);
     }
     Ok(batches)
+}
+
+/// Of the histogram `batch_size`.
+fn add_batches(scrape: &Scrape, batches: &mut BTreeMap<String, (f64, f64)>) {
+    for series in &scrape.series {
+        let Some(name) = series.labels.get("batch") else { continue };
+        match series.name.as_str() {
+            "batch_size_count" => batches.entry(name.clone()).or_default().0 += series.value,
+            "batch_size_sum" => batches.entry(name.clone()).or_default().1 += series.value,
+            _ => {}
+        }
+    }
 }
 
 /// Updates of a table, and how many of them left its indices alone.
@@ -136,6 +141,18 @@ mod tests {
         assert_eq!(parse(text), Some(Stat { parent: 42, own: ms(2_000), children: ms(100) }));
         assert_eq!(parse("4711 (a"), None);
         assert_eq!(parse("4711 (a) S 42 1"), None);
+    }
+
+    #[test]
+    fn batches_of_several_servers_are_added_up() {
+        let text = "batch_size_bucket{batch=\"placing\",le=\"1\"} 3\nbatch_size_sum{batch=\"placing\"} 30\n\
+                    batch_size_count{batch=\"placing\"} 4\nbatch_size_count{batch=\"settling\"} 1\nother_count 7\n";
+        let mut batches = BTreeMap::new();
+        for _ in 0..2 {
+            add_batches(&Scrape::parse(text).unwrap(), &mut batches);
+        }
+        let expected = [("placing".to_owned(), (8.0, 60.0)), ("settling".to_owned(), (2.0, 0.0))];
+        assert_eq!(batches, expected.into());
     }
 
     #[test]

@@ -133,9 +133,7 @@ impl Maker {
         let text = match kind {
             Kind::Read => {
                 let path = if self.random.below(2) == 0 { "orders" } else { "products" };
-                format!(
-                    "GET /api/v1/{path}?limit=20 HTTP/1.1\r\nHost: shop\r\nX-USER-ID: {buyer}\r\n\r\n"
-                )
+                format!("GET /api/v1/{path}?limit=20 HTTP/1.1\r\nHost: shop\r\nX-USER-ID: {buyer}\r\n\r\n")
             }
             Kind::Points | Kind::Card => format!(
                 "POST /api/v1/orders HTTP/1.1\r\nHost: shop\r\nX-USER-ID: {buyer}\r\n\
@@ -177,7 +175,8 @@ pub(super) struct Answer {
 /// Reads the answer that `bytes` begin with. None: more has to come. An error: the generator does not understand it.
 pub(super) fn answer(bytes: &[u8]) -> Result<Option<Answer>, &'static str> {
     let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
-    let head = bytes.get(..end).and_then(|head| std::str::from_utf8(head).ok()).ok_or("a head that is no text")?;
+    let head =
+        bytes.get(..end).and_then(|head| std::str::from_utf8(head).ok()).ok_or("a head that is no text")?;
     let status = head.get(9..12).and_then(|digits| digits.parse().ok());
     let status = status.filter(|_| head.starts_with("HTTP/1.1 ")).ok_or("no answer of HTTP/1.1")?;
     let length = head.lines().find_map(|line| {

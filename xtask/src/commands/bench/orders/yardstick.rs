@@ -129,10 +129,8 @@ impl Yardsticks {
         let mut group = Group::spawn(command)?;
         process::wait_until(limit, || !matches!(group.try_wait(), Ok(None)));
         match group.try_wait()? {
-            Some(status) if status.success() => {
-                std::fs::read_to_string(&self.log)
-                    .with_context(|| format!("could not read {}", self.log.display()))
-            }
+            Some(status) if status.success() => std::fs::read_to_string(&self.log)
+                .with_context(|| format!("could not read {}", self.log.display())),
             Some(status) => bail!("{name} failed ({status}): {} says why", self.log.display()),
             None if process::interrupted() => bail!("interrupted"),
             None => bail!("{name} does not end: {} may say why", self.log.display()),
@@ -163,6 +161,14 @@ fn parse(output: &str) -> Option<Said> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn scripts_that_were_asked_for_must_be_there_and_others_need_not() {
+        let nowhere = Path::new("/nowhere/at/all");
+        let error = find(nowhere, Some(nowhere)).unwrap_err().to_string();
+        assert_eq!(error, "/nowhere/at/all has no schema.sql, and no sql/schema.sql");
+        assert_eq!(find(nowhere, None).unwrap(), None);
+    }
 
     #[test]
     fn pgbenchs_result_is_read() {
