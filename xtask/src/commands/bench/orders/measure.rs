@@ -41,6 +41,8 @@ pub(super) struct Sample {
     pub(super) commits: f64,
     /// Of the generator's own time, the share of one core.
     pub(super) generator_busy: f64,
+    /// What processes that are no part of this took, as a share of the machine.
+    pub(super) others: f64,
     /// Members of a batch, on average, by what was batched; empty when the server does not say.
     pub(super) batches: BTreeMap<String, f64>,
     /// Seen by the proxy, where there was one.
@@ -105,6 +107,16 @@ fn sample(begin: &Reading, end: &Reading, seen: &Seen, requests: u64, length: Du
     let requests = count(requests).max(1.0);
     let each =
         |after: Duration, before: Duration| after.saturating_sub(before).as_secs_f64() * 1e6 / requests;
+    let ours: Duration = [
+        end.server.saturating_sub(begin.server),
+        end.database.saturating_sub(begin.database),
+        end.simulator.saturating_sub(begin.simulator),
+        seen.cpu,
+    ]
+    .iter()
+    .sum();
+    let others = end.machine.saturating_sub(begin.machine).saturating_sub(ours);
+    let cores = std::thread::available_parallelism().map_or(1.0, |cores| count(cores.get() as u64));
     let wire = begin.wire.zip(end.wire).map(|(before, after)| Wire {
         trips: count(after.trips - before.trips) / requests,
         statements: count(after.statements - before.statements) / requests,
@@ -129,6 +141,7 @@ fn sample(begin: &Reading, end: &Reading, seen: &Seen, requests: u64, length: Du
         generator: seen.cpu.as_secs_f64() * 1e6 / count(seen.good).max(1.0),
         commits,
         generator_busy: seen.cpu.as_secs_f64() / length.as_secs_f64().max(1e-9),
+        others: others.as_secs_f64() / (length.as_secs_f64() * cores).max(1e-9),
         batches: batches.collect(),
         wire,
         life: None,

@@ -5,6 +5,7 @@
 //! on one machine, so rates drift with it: service, baseline and yardsticks take turns in rounds, in reverse order in
 //! every other one, and ratios are made of figures of the same round.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ mod measure;
 mod proxy;
 mod report;
 mod stage;
+mod table;
 mod usage;
 mod wire;
 mod yardstick;
@@ -123,10 +125,11 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let plan = Plan::new(args)?;
     let root = workspace::root()?;
     let scripts = if plan.rate.is_some() { None } else { yardstick::find(&root, args.perf.as_deref())? };
+    let baseline = args.baseline.as_deref().map(checkout).transpose()?;
     println!("building for release");
     let binaries = private::build(&root, true)?;
     let generator = drive::build(&root)?;
-    let baseline = args.baseline.as_deref().map(|folder| build_baseline(folder, &binaries)).transpose()?;
+    let baseline = baseline.map(|folder| build_baseline(&folder, &binaries)).transpose()?;
 
     let folder = root.join("target/orders");
     std::fs::create_dir_all(&folder).with_context(|| format!("could not make {}", folder.display()))?;
@@ -196,11 +199,15 @@ fn finish(args: &Args, report: &Report) -> Result<()> {
     Ok(())
 }
 
-fn build_baseline(folder: &Path, ours: &Path) -> Result<PathBuf> {
+fn checkout(folder: &Path) -> Result<PathBuf> {
     let folder = folder.canonicalize().with_context(|| format!("there is no {}", folder.display()))?;
     ensure!(folder.join("Cargo.toml").is_file(), "{} is no checkout", folder.display());
+    Ok(folder)
+}
+
+fn build_baseline(folder: &Path, ours: &Path) -> Result<PathBuf> {
     println!("building {} for release", folder.display());
-    let binaries = private::build(&folder, true)?;
+    let binaries = private::build(folder, true)?;
     ensure!(
         binaries != ours,
         "both checkouts are built into {}: unset CARGO_TARGET_DIR, or name another checkout",
@@ -271,20 +278,27 @@ impl Bench {
     fn turns(&mut self) -> Vec<Turn> {
         let mut turns = Vec::new();
         for scenario in &self.plan.scenarios {
-            for clients in &self.plan.clients {
-                if self.yardsticks.is_some() && *clients <= yardstick::MOST_CLIENTS {
-                    for script in yardstick::of(*scenario) {
-                        turns.push(Turn::Yardstick { index: self.report.yardsticks.len() });
-                        self.report.yardsticks.push(Yardstick::new(script, *clients));
-                    }
+            let scripts = if self.yardsticks.is_some() { yardstick::of(*scenario) } else { &[] };
+            let held = self.yardstick_clients();
+            for clients in held.iter().chain(&self.plan.clients).copied().collect::<BTreeSet<u32>>() {
+                for script in scripts.iter().filter(|_| held.contains(&clients)) {
+                    turns.push(Turn::Yardstick { index: self.report.yardsticks.len() });
+                    self.report.yardsticks.push(Yardstick::new(script, clients));
                 }
-                for side in &self.sides {
+                for side in self.sides.iter().filter(|_| self.plan.clients.contains(&clients)) {
                     turns.push(Turn::Service { row: self.report.rows.len() });
-                    self.report.rows.push(Row::new(side.name, *scenario, *clients));
+                    self.report.rows.push(Row::new(side.name, *scenario, clients));
                 }
             }
         }
         turns
+    }
+
+    /// The same numbers of clients as the service has, and the standard one where it has more.
+    fn yardstick_clients(&self) -> BTreeSet<u32> {
+        let more = self.plan.clients.iter().any(|clients| *clients > STANDARD_CLIENTS);
+        let standard = more.then_some(STANDARD_CLIENTS);
+        self.plan.clients.iter().copied().chain(standard).filter(|n| *n <= yardstick::MOST_CLIENTS).collect()
     }
 
     fn take(&mut self, turn: Turn) -> Result<()> {

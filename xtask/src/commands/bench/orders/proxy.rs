@@ -1,7 +1,7 @@
 //! Stands between servers and PostgreSQL, and counts what goes to and fro.
 //!
 //! A *round trip* is a burst that a client sends while nothing is owed to it: whatever is sent before the answer to the
-//! last is complete belongs to the same trip. A *statement* is one that was completed, BEGIN and COMMIT among them; those
+//! last is complete belongs to the same trip. (One that its sender tears apart may count twice.) A *statement* is one that was completed, BEGIN and COMMIT among them; those
 //! that foreign keys and triggers make are the server's own, and not seen here. *Prepared* is what was parsed anew.
 //! Taking part costs time, so that no rate is measured through it.
 

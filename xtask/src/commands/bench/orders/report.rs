@@ -1,4 +1,4 @@
-//! All figures of a run: as JSON, as a table, and as ratios.
+//! All figures of a run, and the ratios that are made of them.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::usage::Updates;
 use super::wire::Scenario;
 use super::yardstick::{self, Mark};
 
-/// Yardsticks are given at this many clients; other numbers are held against these, too.
+/// What is measured with more clients than these is held against yardsticks with these, too.
 pub(super) const STANDARD_CLIENTS: u32 = 32;
 /// The build that is looked at, and the one that it is held against.
 pub(super) const THIS: &str = "this";
@@ -106,6 +106,7 @@ fn middle(samples: &[Sample]) -> Sample {
         generator: of(|s| s.generator),
         commits: of(|s| s.commits),
         generator_busy: of(|s| s.generator_busy),
+        others: of(|s| s.others),
         batches: names.map(|name| (name.clone(), mean(&name))).collect(),
         wire: (!wires.is_empty()).then(|| Wire {
             trips: of_wires(|w| w.trips),
@@ -134,7 +135,7 @@ impl Row {
         self.median = middle(&self.samples);
     }
 
-    fn is(&self, build: &str, scenario: Scenario, clients: u32) -> bool {
+    pub(super) fn is(&self, build: &str, scenario: Scenario, clients: u32) -> bool {
         self.build == build && self.scenario == scenario && self.clients == clients
     }
 
@@ -178,7 +179,7 @@ impl Report {
                 }
             };
             for script in yardstick::of(row.scenario) {
-                for clients in [Some(row.clients), Some(STANDARD_CLIENTS).filter(|n| *n != row.clients)] {
+                for clients in [Some(row.clients), Some(STANDARD_CLIENTS).filter(|n| *n < row.clients)] {
                     let of_script = |y: &&Yardstick| y.script == *script && Some(y.clients) == clients;
                     if let Some(other) = self.yardsticks.iter().find(of_script) {
                         let rates = other.marks.iter().map(|mark| mark.rate).collect();
@@ -213,136 +214,6 @@ impl Report {
         rows.flat_map(of_row).collect()
     }
 
-    pub(super) fn print(&self) {
-        self.print_table();
-        self.print_lives();
-        if !self.yardsticks.is_empty() {
-            println!(
-                "\n{:<16} {:>7} {:>9} {:>11} {:>11}",
-                "pgbench", "clients", "rate/s", "average ms", "database us"
-            );
-        }
-        for Yardstick { script, clients, median, .. } in &self.yardsticks {
-            println!(
-                "{script:<16} {clients:>7} {:>9.0} {:>11.2} {:>11.0}",
-                median.rate, median.latency, median.database
-            );
-        }
-        if !self.ratios.is_empty() {
-            println!("\nratios, median of {} rounds (each round)", self.rounds);
-        }
-        for ratio in &self.ratios {
-            let build = if self.has_baseline() { format!("{:<9}", ratio.build) } else { String::new() };
-            let rounds: Vec<String> = ratio.rounds.iter().map(|round| format!("{round:.2}")).collect();
-            println!("{build}{:<44} {:>6.2}  ({})", ratio.what, ratio.median, rounds.join(" "));
-        }
-        self.print_updates();
-    }
-
-    fn has_baseline(&self) -> bool {
-        self.rows.iter().any(|row| row.build == BASELINE)
-    }
-
-    fn print_table(&self) {
-        println!("\n{:<35}{:>27}{:>35}{:>29}  mean", "", "ms", "CPU us per order", "per order");
-        println!(
-            "{:<9}{:<9} {:>7} {:>8} {:>8} {:>8} {:>8} {:>7} {:>8} {:>8} {:>8} {:>7} {:>6} {:>6} {:>6}  batch",
-            "build",
-            "scenario",
-            "clients",
-            "rate/s",
-            "p50",
-            "p95",
-            "p99",
-            "server",
-            "database",
-            "gateway",
-            "load",
-            "commits",
-            "trips",
-            "stmts",
-            "parsed"
-        );
-        for row in &self.rows {
-            let Row { build, scenario, clients, median: m, .. } = row;
-            let counted = self.counted.iter().find(|other| other.is(build, *scenario, *clients));
-            let wire = counted.and_then(|row| row.median.wire);
-            let of_wire = |figure: fn(&Wire) -> f64, decimals: usize| {
-                wire.map_or_else(|| "-".to_owned(), |wire| format!("{:.decimals$}", figure(&wire)))
-            };
-            println!(
-                "{build:<9}{:<9} {clients:>7} {:>8.0} {:>8.2} {:>8.2} {:>8.2} {:>7.0} {:>8.0} {:>8.0} {:>8.0} {:>7.2} {:>6} {:>6} {:>6}  {}",
-                scenario.name(),
-                m.rate,
-                m.p50,
-                m.p95,
-                m.p99,
-                m.server,
-                m.database,
-                m.simulator,
-                m.generator,
-                m.commits,
-                of_wire(|w| w.trips, 1),
-                of_wire(|w| w.statements, 1),
-                of_wire(|w| w.prepared, 2),
-                batches(&m.batches)
-            );
-        }
-        self.print_counted();
-    }
-
-    /// What was counted for numbers of clients that have no row in the table.
-    fn print_counted(&self) {
-        let alone = |row: &&Row| self.row(&row.build, row.scenario, row.clients).is_none();
-        for row in self.counted.iter().filter(alone) {
-            let wire = row.median.wire.unwrap_or_default();
-            println!(
-                "{:<9}{:<9} {:>7}   only counted: {:.2} commits, {:.1} round trips, {:.1} statements, {:.2} parsed anew; batches {}",
-                row.build,
-                row.scenario.name(),
-                row.clients,
-                row.median.commits,
-                wire.trips,
-                wire.statements,
-                wire.prepared,
-                batches(&row.median.batches)
-            );
-        }
-    }
-
-    fn print_lives(&self) {
-        let living = self.rows.iter().filter_map(|row| Some((row, row.median.life?)));
-        for (index, (row, life)) in living.enumerate() {
-            if index == 0 {
-                println!(
-                    "\nlife of card payments, ms; no reconciler runs; of each round's longest, the longest"
-                );
-            }
-            println!(
-                "{:<9}{:<17} p50 {:.0}, p99 {:.0}, longest {:.0}; longest after the callback {:.0}; \
-                 all had ended {:.0} after the last answer",
-                row.build,
-                row.name(),
-                life.p50,
-                life.p99,
-                life.longest,
-                life.after_callback,
-                life.tail
-            );
-        }
-    }
-
-    fn print_updates(&self) {
-        for (build, tables) in &self.updates {
-            println!("\nHOT updates of the whole run ({build})");
-            for (table, updates) in tables.iter().filter(|(_, updates)| updates.all > 0) {
-                #[expect(clippy::cast_precision_loss, reason = "updates of one run are far fewer than 2^52")]
-                let share = updates.hot as f64 * 100.0 / updates.all as f64;
-                println!("  {table:<18} {share:>5.1} % of {}", updates.all);
-            }
-        }
-    }
-
     /// Rows in which the generator may have been the limit.
     pub(super) fn limited(&self) -> Vec<String> {
         self.rows
@@ -351,13 +222,6 @@ impl Report {
             .map(|row| format!("{} ({})", row.name(), row.build))
             .collect()
     }
-}
-
-fn batches(batches: &BTreeMap<String, f64>) -> String {
-    if batches.is_empty() {
-        return "-".to_owned();
-    }
-    batches.iter().map(|(name, mean)| format!("{name} {mean:.1}")).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -212,6 +212,7 @@ impl Side {
             server,
             database: usage::of_family(self.postmaster)?,
             simulator: usage::of_process(self.simulator.pid().context("the simulator does not run")?)?,
+            machine: usage::of_machine()?,
             wire: self.proxy.as_ref().map(Proxy::counts),
             transactions: usage::transactions(&mut self.client)?,
             batches: usage::batches(&self.http, &self.operations)?,

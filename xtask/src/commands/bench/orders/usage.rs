@@ -23,6 +23,8 @@ pub(super) struct Reading {
     pub(super) server: Duration,
     pub(super) database: Duration,
     pub(super) simulator: Duration,
+    /// Of everybody on the machine, all cores together, and of those who run it for us.
+    pub(super) machine: Duration,
     /// Transaction ids given out: each transaction that writes takes one.
     pub(super) transactions: i64,
     /// By name: how many batches, and how many members they had.
@@ -70,6 +72,23 @@ fn parse(text: &str) -> Option<Stat> {
     let ticks = |index: usize| fields.get(index)?.parse::<u32>().ok();
     let time = |user, system| Some(TICK * (ticks(user)? + ticks(system)?));
     Some(Stat { parent: ticks(1)?, own: time(11, 12)?, children: time(13, 14)? })
+}
+
+/// CPU time of the machine until now: all that was not idle.
+pub(super) fn of_machine() -> Result<Duration> {
+    let text = std::fs::read_to_string("/proc/stat").context("could not read /proc/stat")?;
+    machine(&text).context("could not understand /proc/stat")
+}
+
+/// `cpu  user nice system idle iowait irq softirq steal ...`
+fn machine(text: &str) -> Option<Duration> {
+    let fields = text.lines().next()?.strip_prefix("cpu ")?.split_whitespace();
+    let ticks: Vec<u64> = fields.map(str::parse).collect::<Result<_, _>>().ok()?;
+    let [user, nice, system, _idle, _iowait, irq, softirq, steal, ..] = *ticks.as_slice() else {
+        return None;
+    };
+    let busy = user + nice + system + irq + softirq + steal;
+    Some(TICK * u32::try_from(busy).ok()?)
 }
 
 pub(super) fn transactions(client: &mut postgres::Client) -> Result<i64> {
@@ -141,6 +160,13 @@ mod tests {
         assert_eq!(parse(text), Some(Stat { parent: 42, own: ms(2_000), children: ms(100) }));
         assert_eq!(parse("4711 (a"), None);
         assert_eq!(parse("4711 (a) S 42 1"), None);
+    }
+
+    #[test]
+    fn the_machine_is_busy_when_it_is_not_idle() {
+        let text = "cpu  100 20 30 5000 400 1 2 3 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n";
+        assert_eq!(machine(text), Some(Duration::from_millis(1_560)));
+        assert_eq!(machine("cpu  100 20"), None);
     }
 
     #[test]
