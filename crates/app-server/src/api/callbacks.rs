@@ -5,7 +5,7 @@
 
 use crate::http::envelope::{Envelope, ok};
 use crate::http::failure::{Case, Failure};
-use crate::http::read::{BodyLimits, announced_length, digits, parse, read_body};
+use crate::http::read::{BodyLimits, announced_length, parse, read_body};
 use crate::state::ApiState;
 use actix_web::{HttpRequest, HttpResponse, web};
 use domain::{GatewayKey, GatewayOrderRef, PaymentId};

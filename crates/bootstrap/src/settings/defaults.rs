@@ -121,6 +121,7 @@ fn database(cores: usize) -> DatabaseSettings {
         settlement_pool_size: cores.saturating_mul(2),
         acquire_timeout: secs(2),
         connect_timeout: secs(2),
+        max_connection_age: secs(1800),
         statement_timeout: secs(3),
         lock_timeout: secs(1),
         idle_in_transaction_session_timeout: secs(2),

@@ -285,6 +285,8 @@ section! {
             acquire_timeout: Duration => between(ms(10), secs(60)),
             /// Longest time to open a connection.
             connect_timeout: Duration => between(ms(10), secs(60)),
+            /// A connection is closed instead of used again from this age on, each one up to a quarter earlier, so that not all are at once.
+            max_connection_age: Duration => between(secs(1), secs(86_400)),
             /// Longest run of one statement.
             statement_timeout: Duration => between(ms(100), secs(300)),
             /// Longest wait for a row lock.
