@@ -5,7 +5,7 @@ use bootstrap::shutdown::Drained;
 use domain::GatewayKey;
 use domain::ports::GatewayAnswer;
 use domain::settlement::{Discrepancy, DiscrepancyKind, Transaction, TransactionStatus};
-use domain::{GatewayOrderRef, Money, OrderId, PaymentId};
+use domain::{GatewayOrderRef, Money, OrderId};
 use std::sync::atomic::Ordering;
 
 const PAGES: [&str; 6] = ["/", "/payments", "/discrepancies", "/circuits", "/reconciler", "/login"];
@@ -179,6 +179,7 @@ async fn a_waiting_payment_is_followed_to_its_end() {
         amount: Money::new(15_000).unwrap(),
         status: TransactionStatus::Success,
         reason: None,
+        made_before: None,
     });
     // The gateway is asked about one payment once in a while only.
     let paid = eventually(async || {

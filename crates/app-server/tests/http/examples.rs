@@ -5,7 +5,7 @@ use crate::orders::callback_token;
 use crate::support::{Request, Response, Server, eventually};
 use domain::ports::GatewayAnswer;
 use domain::settlement::{Discrepancy, DiscrepancyKind, Transaction, TransactionStatus};
-use domain::{GatewayKey, GatewayOrderRef, Money, OrderId, PaymentId};
+use domain::{GatewayKey, Money, OrderId, PaymentId};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -3,7 +3,7 @@
 use crate::support::{Server, assert_failure, card_order, eventually, spawn};
 use domain::ports::{FailureCause, GatewayAnswer};
 use domain::settlement::{Transaction, TransactionStatus};
-use domain::{FailureMessage, GatewayKey, GatewayOrderRef, Money};
+use domain::{FailureMessage, GatewayKey, Money, OrderId};
 use std::time::Duration;
 
 pub(crate) fn callback_token(server: &Server) -> String {
@@ -19,10 +19,11 @@ pub(crate) fn callback_token(server: &Server) -> String {
 fn settle(server: &Server, order: i64, key: &str, amount: i64, status: TransactionStatus) {
     server.gateway.inner.put(Transaction {
         key: GatewayKey::new(key).unwrap(),
-        order_ref: GatewayOrderRef::from_gateway(format!("{order:06}")),
+        order_ref: server.order_ref(OrderId::new(order).unwrap()),
         amount: Money::new(amount).unwrap(),
         status,
         reason: None,
+        made_before: None,
     });
 }
 

@@ -6,10 +6,11 @@ use async_trait::async_trait;
 use bootstrap::settings::{Environment, Settings, load};
 use bootstrap::shutdown::{Drained, Shutdown};
 use domain::ports::{
-    ChargeOutcome, ChargeRequest, GatewayAnswer, Lookup, LookupError, PaymentGateway, TransactionSummary,
+    ChargeOutcome, ChargeRequest, GatewayAnswer, Lookup, LookupError, PaymentGateway, Store as _,
+    TransactionSummary,
 };
-use domain::settlement::{Transaction, TransactionStatus};
-use domain::{GatewayKey, GatewayOrderRef, MerchantId};
+use domain::settlement::{Changes, Discrepancy, SettlingNeeds, Transaction, TransactionStatus};
+use domain::{GatewayKey, GatewayOrderRef, MerchantId, OrderId, PaymentId};
 use futures_util::FutureExt as _;
 use serde_json::Value;
 use std::collections::BTreeMap;
