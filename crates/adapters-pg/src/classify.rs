@@ -4,16 +4,20 @@
 //! a 2xx that bears a transaction key is a success. *Everything else is uncertain*: what this module does not know
 //! never becomes a retry or a compensation. The status decides, never the envelope's `errorCode`.
 //!
+//! A look-up that brings nothing failed in one of two ways. Without the gateway's own envelope, or with one that says that
+//! the gateway failed, it is *unreachable*: so it would be for any payment. With an envelope whose content can't be used (a
+//! status nobody knows, an amount that is no number, a list that is too long) it is *odd*: this payment's trouble alone.
+//!
 //! No card number is decoded from an answer, and whatever in a text looks like one is struck out before the text goes on.
 //!
 //! Deliberately absent: sockets, time-outs, errors of the HTTP client (see `http`).
 
 use crate::transport::{LookupAttempt, LookupFailure, PaymentAttempt, cause};
-use domain::ports::{FailureCause, Lookup, TransactionSummary};
+use domain::ports::{FailureCause, Lookup, Oddity, TransactionSummary};
 use domain::settlement::{DECLINED_MESSAGE, Transaction, TransactionStatus};
-use domain::{FailureMessage, GatewayKey, GatewayOrderRef, Money};
+use domain::{FailureMessage, GatewayKey, GatewayOrderRef, Money, Timestamp};
 use pg_protocol::{Envelope, OrderTransactions, Outcome, TransactionAccepted, TransactionDetail};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
@@ -29,6 +33,8 @@ const CARD_DIGITS: usize = 13;
 pub(crate) enum Body {
     /// All of it.
     Whole(Vec<u8>),
+    /// More than is read.
+    TooLarge,
     /// Not all of it, and why.
     Broken(FailureCause),
 }
@@ -51,6 +57,7 @@ impl Answer {
     fn envelope<T: DeserializeOwned>(&self) -> Result<Envelope<T>, FailureCause> {
         let bytes = match &self.body {
             Body::Whole(bytes) => bytes,
+            Body::TooLarge => return Err(cause::BODY_TOO_LARGE),
             Body::Broken(cause) => return Err(*cause),
         };
         if !self.is_json {
@@ -59,7 +66,7 @@ impl Answer {
         serde_json::from_slice(bytes).map_err(|_not_the_protocol| cause::UNREADABLE_BODY)
     }
 
-    /// What a 2xx bears.
+    /// What the 2xx to a payment request bears.
     fn data<T: DeserializeOwned>(&self) -> Result<T, FailureCause> {
         let envelope = self.envelope::<T>()?;
         match envelope.meta.result {
@@ -68,9 +75,31 @@ impl Answer {
         }
     }
 
+    /// What the 2xx to a look-up bears.
+    fn looked_up<T: DeserializeOwned>(&self) -> Result<T, LookupFailure> {
+        if self.is_json && self.body == Body::TooLarge {
+            return Err(odd(Oddity::TooLarge));
+        }
+        let (result, data) = match self.envelope::<T>() {
+            Ok(Envelope { meta, data }) => (meta.result, data.ok_or(Oddity::NoData)),
+            Err(cause) => match self.envelope::<IgnoredAny>() {
+                Ok(Envelope { meta, .. }) => (meta.result, Err(Oddity::Unreadable)),
+                Err(_not_the_gateways_own) => return Err(self.unreachable(cause)),
+            },
+        };
+        match result {
+            Outcome::Success => data.map_err(odd),
+            Outcome::Fail | Outcome::Unknown => Err(self.unreachable(cause::CONTRADICTORY_BODY)),
+        }
+    }
+
+    fn unreachable(&self, cause: FailureCause) -> LookupFailure {
+        LookupFailure::Unreachable { cause, retry_after: self.retry_after }
+    }
+
     /// The message of an error envelope: `Err` unless there is such an envelope.
     fn refusal(&self) -> Result<Option<String>, FailureCause> {
-        let envelope = self.envelope::<serde::de::IgnoredAny>()?;
+        let envelope = self.envelope::<IgnoredAny>()?;
         match envelope.meta.result {
             Outcome::Fail => Ok(envelope.meta.message),
             Outcome::Success | Outcome::Unknown => Err(cause::CONTRADICTORY_BODY),
@@ -90,7 +119,7 @@ pub(crate) fn payment(answer: &Answer) -> PaymentAttempt {
             Ok(message) => PaymentAttempt::Rejected { message: refusal_message(message.as_deref()) },
             Err(_no_envelope) => PaymentAttempt::Uncertain { cause: cause::HTTP_400 },
         },
-        401 | 403 | 404 | 405 => PaymentAttempt::Misconfigured { status },
+        401 | 403 | 404 | 405 => PaymentAttempt::Misconfigured { status, readable: answer.refusal().is_ok() },
         429 | 500 | 503 => PaymentAttempt::NotReached {
             cause: cause::of_status(status),
             may_have_created: status != 429,
@@ -110,58 +139,63 @@ fn accepted(answer: &Answer) -> Result<(GatewayKey, TransactionStatus), FailureC
 
 /// What came of a look-up by key that was answered.
 pub(crate) fn by_key(answer: &Answer, asked: &GatewayKey) -> LookupAttempt<Transaction> {
-    look_up(answer, |answer| {
-        let data = answer.data::<TransactionDetail>()?;
+    look_up(answer, |data: TransactionDetail| {
         if data.transaction_key != asked.as_str() {
-            return Err(cause::WRONG_SUBJECT);
+            return Err(Oddity::WrongSubject);
         }
-        Ok(Some(Transaction {
+        Ok(Lookup::Found(Transaction {
             key: asked.clone(),
             order_ref: GatewayOrderRef::from_gateway(data.order_id),
-            amount: Money::new(data.amount).map_err(|_out_of_range| cause::UNREADABLE_BODY)?,
-            status: known_status(data.status).ok_or(cause::UNKNOWN_STATUS)?,
+            amount: Money::new(data.amount).map_err(|_out_of_range| Oddity::BadAmount)?,
+            status: known_status(data.status).ok_or(Oddity::UnknownStatus)?,
             reason: data.reason.as_deref().map(without_card_numbers),
+            made_before: made_before(asked),
         }))
     })
 }
 
-/// What came of a look-up by order that was answered.
+/// A key begins with the day on which it was made (spec 02), in a time zone that nobody tells: it was made before that
+/// day had ended everywhere. A key of another form tells nothing.
+fn made_before(key: &GatewayKey) -> Option<Timestamp> {
+    const LATEST: time::UtcOffset = time::macros::offset!(-12);
+    let day = key.as_str().split(':').next()?;
+    let day = time::Date::parse(day, time::macros::format_description!("[year][month][day]")).ok()?;
+    Some(day.next_day()?.midnight().assume_offset(LATEST).to_offset(time::UtcOffset::UTC))
+}
+
+/// What came of a look-up by order that was answered: the whole list, or nothing of it.
 pub(crate) fn by_order(answer: &Answer, asked: &GatewayOrderRef) -> LookupAttempt<Vec<TransactionSummary>> {
-    look_up(answer, |answer| {
-        let data = answer.data::<OrderTransactions>()?;
+    look_up(answer, |data: OrderTransactions| {
         if data.order_id != asked.as_str() {
-            return Err(cause::WRONG_SUBJECT);
+            return Err(Oddity::WrongSubject);
         }
         let list = data.transactions.into_iter().map(summary).collect::<Result<Vec<_>, _>>()?;
-        Ok((!list.is_empty()).then_some(list))
+        Ok(if list.is_empty() { Lookup::NotFound } else { Lookup::Found(list) })
     })
 }
 
-fn summary(line: TransactionAccepted) -> Result<TransactionSummary, FailureCause> {
+fn summary(line: TransactionAccepted) -> Result<TransactionSummary, Oddity> {
     Ok(TransactionSummary {
-        key: GatewayKey::new(line.transaction_key).map_err(|_unusable| cause::BAD_KEY)?,
-        status: known_status(line.status).ok_or(cause::UNKNOWN_STATUS)?,
+        key: GatewayKey::new(line.transaction_key).map_err(|_unusable| Oddity::BadKey)?,
+        status: known_status(line.status).ok_or(Oddity::UnknownStatus)?,
         reason: line.reason.as_deref().map(without_card_numbers),
     })
 }
 
+const fn odd(what: Oddity) -> LookupFailure {
+    LookupFailure::Odd { what }
+}
+
 /// A 404 counts as "no such transaction" only with the gateway's own envelope: that of a proxy says nothing.
-fn look_up<T>(
+fn look_up<W: DeserializeOwned, T>(
     answer: &Answer,
-    found: impl FnOnce(&Answer) -> Result<Option<T>, FailureCause>,
+    read: impl FnOnce(W) -> Result<Lookup<T>, Oddity>,
 ) -> LookupAttempt<T> {
-    let status = answer.status;
-    let failure =
-        |cause, misconfigured| Err(LookupFailure { cause, misconfigured, retry_after: answer.retry_after });
-    match status {
-        200..=299 => match found(answer) {
-            Ok(Some(found)) => Ok(Lookup::Found(found)),
-            Ok(None) => Ok(Lookup::NotFound),
-            Err(cause) => failure(cause, None),
-        },
+    match answer.status {
+        200..=299 => read(answer.looked_up()?).map_err(odd),
         404 if answer.refusal().is_ok() => Ok(Lookup::NotFound),
-        400 | 401 | 403 | 405 => failure(cause::of_status(status), Some(status)),
-        _ => failure(cause::of_status(status), None),
+        status @ (400 | 401 | 403 | 405) => Err(LookupFailure::Misconfigured { status }),
+        status => Err(answer.unreachable(cause::of_status(status))),
     }
 }
 

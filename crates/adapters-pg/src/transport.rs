@@ -8,7 +8,7 @@
 //! Deliberately absent: retries, waits, circuits, metrics.
 
 use async_trait::async_trait;
-use domain::ports::{ChargeRequest, FailureCause, Lookup, TransactionSummary};
+use domain::ports::{ChargeRequest, FailureCause, Lookup, Oddity, TransactionSummary};
 use domain::settlement::{Transaction, TransactionStatus};
 use domain::{FailureMessage, GatewayKey, GatewayOrderRef, MerchantId};
 use std::sync::Arc;
@@ -46,7 +46,11 @@ pub enum PaymentAttempt {
     Misconfigured {
         /// The HTTP status.
         status: u16,
+        /// It bears the gateway's own error envelope, so it is not the word of a proxy before a gateway that is away.
+        readable: bool,
     },
+    /// The send deadline had passed before the first byte: nothing left, and that is no fault of the gateway.
+    TooLate,
     /// On the list of what surely did not reach the gateway.
     NotReached {
         /// Why.
@@ -63,16 +67,28 @@ pub enum PaymentAttempt {
     },
 }
 
-/// The gateway's answer to a look-up could not be had.
+/// A look-up that brought nothing to conclude from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LookupFailure {
-    /// Why.
-    pub cause: FailureCause,
-    /// The status, when it says that we are configured wrongly (400, 401, 403, 405): asking again is of no use, and the
-    /// gateway is not to blame.
-    pub misconfigured: Option<u16>,
-    /// When the gateway wants to be asked again, when it said so.
-    pub retry_after: Option<Duration>,
+pub enum LookupFailure {
+    /// No answer, or none that can be read.
+    Unreachable {
+        /// Why.
+        cause: FailureCause,
+        /// When the gateway wants to be asked again, when it said so.
+        retry_after: Option<Duration>,
+    },
+    /// 400, 401, 403 or 405: the gateway is there, and asking again is of no use.
+    Misconfigured {
+        /// The HTTP status.
+        status: u16,
+    },
+    /// The gateway is there and answered something that is of no use for this payment.
+    Odd {
+        /// What is odd about it.
+        what: Oddity,
+    },
+    /// The key can't be asked for on this wire: nothing was asked.
+    NotAskable,
 }
 
 /// What came of one look-up.
@@ -181,10 +197,6 @@ pub mod cause {
         CONTRADICTORY_BODY = "ContradictoryBody";
         /// A transaction key that can't be stored or asked for.
         BAD_KEY = "BadTransactionKey";
-        /// The answer is about another transaction or order than asked.
-        WRONG_SUBJECT = "WrongSubject";
-        /// A transaction status that the protocol does not define.
-        UNKNOWN_STATUS = "UnknownTransactionStatus";
         /// A redirect; it is never followed.
         REDIRECT = "Redirect";
         /// 101: another protocol.

@@ -39,6 +39,7 @@ INVALID_CARD_TYPE = This card company is not supported.
 # Who asks.
 TOKEN_REQUIRED = A bearer token is required.
 INVALID_TOKEN = The bearer token is not valid.
+USER_ID_NOT_TRUSTED = X-USER-ID is taken only from the gateway in front of this server.
 SELF_CHARGE_DISABLED = Points can't be charged by their owner.
 LOOPBACK_ONLY = Without a token the operations API serves its own machine only.
 CROSS_SITE = Requests from other sites are not allowed.
@@ -74,6 +75,7 @@ GATEWAY_NOT_ASKED = The payment gateway can't be asked now; nothing changed. Ple
 
 # Us.
 DATABASE_UNAVAILABLE = The service is out of order for the moment. Please try again later.
+PAYMENT_NOT_SENT = The order was cancelled before the payment gateway was asked: the service was out of order for a moment. Nothing was charged. Please try again later.
 OUTCOME_UNKNOWN = Whether the order was stored is not known. Repeat the request with its Idempotency-Key, or look at your orders.
 OVERLOADED = The service is overloaded; nothing was taken. Please try again later.
 SHUTTING_DOWN = This server is stopping; nothing was taken. Please try again.

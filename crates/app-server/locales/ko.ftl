@@ -39,6 +39,7 @@ INVALID_CARD_TYPE = 지원하지 않는 카드사입니다.
 # Who asks.
 TOKEN_REQUIRED = 인증 토큰이 필요합니다.
 INVALID_TOKEN = 인증 토큰이 올바르지 않습니다.
+USER_ID_NOT_TRUSTED = X-USER-ID 헤더는 앞단의 게이트웨이를 통해서만 받을 수 있습니다.
 SELF_CHARGE_DISABLED = 포인트를 직접 충전할 수 없습니다.
 LOOPBACK_ONLY = 운영 API는 이 서버 안에서만 사용할 수 있습니다.
 CROSS_SITE = 다른 사이트에서 온 요청은 허용되지 않습니다.
@@ -74,6 +75,7 @@ GATEWAY_NOT_ASKED = 결제 서비스에 확인할 수 없습니다. 잠시 후 �
 
 # Us.
 DATABASE_UNAVAILABLE = 일시적으로 서비스를 이용할 수 없습니다. 잠시 후 다시 시도해주세요.
+PAYMENT_NOT_SENT = 일시적인 장애로 결제를 요청하지 못해 주문이 취소되었습니다. 결제된 금액은 없습니다. 잠시 후 다시 시도해주세요.
 OUTCOME_UNKNOWN = 주문이 접수되었는지 확인하지 못했습니다. 같은 Idempotency-Key로 다시 요청하거나 주문 목록을 확인해주세요.
 OVERLOADED = 요청이 많아 처리할 수 없습니다. 잠시 후 다시 시도해주세요.
 SHUTTING_DOWN = 서버가 종료되는 중입니다. 다시 시도해주세요.

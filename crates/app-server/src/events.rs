@@ -26,6 +26,8 @@ const LOOK_BACK: Duration = Duration::from_secs(10);
 /// More changes than this in that time are seen by the next look.
 const MOST_CHANGES: u32 = 10_000;
 
+/// The id of the last event of a stream. Who bears it has been told all there will ever be.
+pub(crate) const END: &str = "end";
 /// How long a stream waits after the database could not be asked.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
@@ -154,7 +156,8 @@ struct Position {
     user: UserId,
     order: OrderId,
     payment: PaymentId,
-    seen: i64,
+    /// So many changes have been told.
+    seen: usize,
     watch: Watch,
     last_sent: Instant,
     ended: bool,
@@ -163,13 +166,13 @@ struct Position {
     _open: OpenStream,
 }
 
-/// The events of an order after the one numbered `seen`, until it is final or the server stops.
+/// The events of an order after the first `seen`, until it is final or the server stops.
 pub(crate) fn stream(
     state: Arc<ApiState>,
     user: UserId,
     order: OrderId,
     payment: PaymentId,
-    seen: i64,
+    seen: usize,
     permit: OwnedSemaphorePermit,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> {
     let watch = state.changes.watch(order);
@@ -246,29 +249,28 @@ impl Position {
             .state
             .read_in_turn(move |app| async move { app.queries().payment(Some(user), payment).await })
             .await?;
+        let history = view.as_ref().map_or(&[][..], |view| &view.history);
+        // A number that this order has never given (of another order, or from before numbers were counted by order) is none.
+        let seen = if self.seen > history.len() { 0 } else { self.seen };
         let mut text = String::new();
-        for event in view.iter().flat_map(|view| &view.history).filter(|event| event.sequence > self.seen) {
-            push(&mut text, "payment", Some(event.sequence), &PaymentEventBody::from(event))?;
+        for (event, number) in PaymentEventBody::all(history).zip(1_usize..).skip(seen) {
+            push(&mut text, "payment", &number.to_string(), &event)?;
         }
-        let last = view.as_ref().and_then(|view| view.history.last()).map_or(0, |event| event.sequence);
-        if view.is_none_or(|view| view.record.payment.value.status().is_terminal()) {
+        if view.as_ref().is_none_or(|view| view.record.payment.status().is_terminal()) {
             let order = find_in_turn(&self.state, user, self.order).await?;
             self.ended = is_final(&order);
-            push(&mut text, "end", None, &OrderBody::from(&order))?;
+            push(&mut text, "end", END, &OrderBody::from(&order))?;
         }
         // Only now: what could not be told to its end is told again.
-        self.seen = self.seen.max(last);
+        self.seen = history.len();
         Ok(text)
     }
 }
 
 /// One event. JSON has no line breaks, so one `data` line holds it.
-fn push(text: &mut String, name: &str, id: Option<i64>, data: &impl serde::Serialize) -> Result<(), Failure> {
+fn push(text: &mut String, name: &str, id: &str, data: &impl serde::Serialize) -> Result<(), Failure> {
     let json = serde_json::to_string(data).map_err(|error| Failure::internal(&error))?;
-    if let Some(id) = id {
-        text.push_str(&format!("id: {id}\n"));
-    }
-    text.push_str(&format!("event: {name}\ndata: {json}\n\n"));
+    text.push_str(&format!("id: {id}\nevent: {name}\ndata: {json}\n\n"));
     Ok(())
 }
 

@@ -118,8 +118,14 @@ struct PublicApi;
 )]
 struct OperationsApi;
 
-const BUYER: &[Case] =
-    &[Case::UserIdRequired, Case::InvalidUserId, Case::TokenRequired, Case::InvalidToken, Case::RateLimited];
+const BUYER: &[Case] = &[
+    Case::UserIdRequired,
+    Case::InvalidUserId,
+    Case::UserIdNotTrusted,
+    Case::TokenRequired,
+    Case::InvalidToken,
+    Case::RateLimited,
+];
 const ANYONE: &[Case] = &[Case::RateLimited];
 const OPERATOR: &[Case] = &[Case::TokenRequired, Case::InvalidToken, Case::LoopbackOnly];
 const CHANGES: &[Case] = &[Case::CrossSite];
@@ -409,16 +415,16 @@ pub(crate) fn public_routes(config: &mut web::ServiceConfig) {
     config
         .app_data(web::Data::new(Document(text(&public_document()).into())))
         .app_data(web::Data::new(utoipa_swagger_ui::Config::from(DOCUMENT_PATH)))
-        .service(resource(DOCUMENT_PATH, "GET", [web::get().to(document)]))
-        .service(resource("/docs", "GET", [web::get().to(to_page)]))
-        .service(resource("/docs/{file:.*}", "GET", [web::get().to(page)]));
+        .service(resource(DOCUMENT_PATH, "GET, HEAD", [web::get().to(document)]))
+        .service(resource("/docs", "GET, HEAD", [web::get().to(to_page)]))
+        .service(resource("/docs/{file:.*}", "GET, HEAD", [web::get().to(page)]));
 }
 
 /// The operations document.
 pub(crate) fn operations_routes(config: &mut web::ServiceConfig) {
     config.app_data(web::Data::new(Document(text(&operations_document()).into()))).service(resource(
         DOCUMENT_PATH,
-        "GET",
+        "GET, HEAD",
         [web::get().to(document)],
     ));
 }

@@ -1,23 +1,22 @@
 //! The use-cases bound to their adapters, for the binaries.
 
+use crate::callbacks::{self, ReceiveCallbackError};
 use crate::examine::{self, Examined};
+use crate::io::{Batches, Ports};
 use crate::manage::{self, ManageError};
 use crate::place_order::{self, PlaceOrder, PlaceOrderError, PlaceOrderOutcome};
-use crate::receive_callback::{self, CallbackReceipt, ReceiveCallbackError};
 use crate::reconcile::{self, Turn};
-use crate::settle::Settled;
+use crate::settle::EndedOrders;
 use crate::{CallbackTokens, Io, Policy};
 use domain::ports::{
     Cause, DiscrepancyView, Entropy, PaymentGateway, PaymentView, Queries, Store, StoreError,
 };
-use domain::settlement::Waiting;
 use domain::{
-    Coupon, CouponId, Discount, DiscrepancyId, GatewayKey, IssuedCoupon, Money, OrderId, PaymentId,
-    PointAccount, ProductId, Stock, Timestamp, UserId,
+    Coupon, CouponId, Discount, DiscrepancyId, GatewayKey, GatewayOrderRef, IssuedCoupon, Money, OrderId,
+    PaymentId, PointAccount, ProductId, Stock, Timestamp, UserId,
 };
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::Semaphore;
+use std::sync::Arc;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// The adapters that an [`Application`] runs on.
@@ -25,10 +24,14 @@ use tokio_util::sync::CancellationToken;
 pub struct Adapters {
     /// The database, for orders.
     pub store: Arc<dyn Store>,
+    /// Reads of buyers and operators.
+    pub queries: Arc<dyn Queries>,
     /// The database on connections of its own, so that orders and settlement never starve each other.
     pub settlement_store: Arc<dyn Store>,
-    /// Reads.
-    pub queries: Arc<dyn Queries>,
+    /// Reads of settlement, on those connections.
+    pub settlement_queries: Arc<dyn Queries>,
+    /// Reads of health checks and metrics, on a connection of their own: a server under load is not unready by it.
+    pub health_queries: Arc<dyn Queries>,
     /// The payment gateway.
     pub gateway: Arc<dyn PaymentGateway>,
     /// Randomness.
@@ -47,24 +50,51 @@ pub struct Synced {
 /// All use-cases. Cheap to clone; every call makes its own [`Io`].
 #[derive(Clone)]
 pub struct Application {
-    adapters: Adapters,
+    orders: Ports,
+    settlement: Ports,
+    health_queries: Arc<dyn Queries>,
     policy: Arc<Policy>,
     tokens: CallbackTokens,
-    /// Payments that a callback's task is at, so that a flood of callbacks makes one task.
-    examining: Arc<Mutex<BTreeSet<PaymentId>>>,
-    callbacks: Arc<Semaphore>,
+    ended: EndedOrders,
 }
 
 impl Application {
     /// Over these adapters and numbers.
     pub fn new(adapters: Adapters, policy: Policy, tokens: CallbackTokens) -> Self {
-        let callbacks = Arc::new(Semaphore::new(policy.callback_concurrency));
-        Self { adapters, policy: Arc::new(policy), tokens, examining: Arc::default(), callbacks }
+        let Adapters {
+            store,
+            queries,
+            settlement_store,
+            settlement_queries,
+            health_queries,
+            gateway,
+            entropy,
+        } = adapters;
+        let ended = EndedOrders::default();
+        let batches =
+            Batches::new(&store, &settlement_store, policy.batch, policy.rules.clone(), Arc::clone(&ended));
+        let woken = Arc::new(Notify::new());
+        let orders = Ports { store, queries, gateway, entropy, batches, woken };
+        let settlement = Ports { store: settlement_store, queries: settlement_queries, ..orders.clone() };
+        Self { orders, settlement, health_queries, policy: Arc::new(policy), tokens, ended }
+    }
+
+    /// From now on `tell` hears of each order that ends in this process, as soon as that is stored; the first one
+    /// who asks does.
+    pub fn on_ended(&self, tell: impl Fn(OrderId) + Send + Sync + 'static) {
+        if self.ended.set(Box::new(tell)).is_err() {
+            tracing::debug!("somebody hears of ended orders already");
+        }
     }
 
     /// Reads, for views.
     pub fn queries(&self) -> &dyn Queries {
-        &*self.adapters.queries
+        &*self.orders.queries
+    }
+
+    /// Reads, for health checks and metrics.
+    pub fn health_queries(&self) -> &dyn Queries {
+        &*self.health_queries
     }
 
     /// The numbers it runs by.
@@ -73,16 +103,11 @@ impl Application {
     }
 
     fn io(&self) -> Io {
-        self.io_on(&self.adapters.store)
+        Io::new(self.orders.clone())
     }
 
     fn settlement_io(&self) -> Io {
-        self.io_on(&self.adapters.settlement_store)
-    }
-
-    fn io_on(&self, store: &Arc<dyn Store>) -> Io {
-        let Adapters { queries, gateway, entropy, .. } = &self.adapters;
-        Io::new(Arc::clone(store), Arc::clone(queries), Arc::clone(gateway), Arc::clone(entropy))
+        Io::new(self.settlement.clone())
     }
 
     /// See [`place_order::place_order`]. Run it in a task that no connection owns.
@@ -98,6 +123,7 @@ impl Application {
             Ok(PlaceOrderOutcome::Refused { .. }) => "refused",
             Ok(PlaceOrderOutcome::CircuitOpen { .. }) => "circuit_open",
             Ok(PlaceOrderOutcome::GatewayUnavailable { .. }) => "pg_unavailable",
+            Ok(PlaceOrderOutcome::NotSent { .. }) => "not_sent",
             Ok(PlaceOrderOutcome::Replayed(_)) => "replayed",
             Err(PlaceOrderError::Placement(_)) => "invalid",
             Err(PlaceOrderError::IdempotencyInProgress | PlaceOrderError::IdempotencyKeyReused) => {
@@ -111,7 +137,7 @@ impl Application {
         result
     }
 
-    /// See [`receive_callback::receive_callback`]; then run [`Application::examine_callback`] in a task of its own.
+    /// See [`callbacks::receive_callback`].
     ///
     /// # Errors
     /// [`ReceiveCallbackError`].
@@ -119,55 +145,30 @@ impl Application {
         &self,
         token: &str,
         key: &GatewayKey,
-    ) -> Result<CallbackReceipt, ReceiveCallbackError> {
-        receive_callback::receive_callback(&mut self.settlement_io(), &self.tokens, token, key).await
+    ) -> Result<PaymentId, ReceiveCallbackError> {
+        callbacks::receive_callback(&mut self.settlement_io(), &self.tokens, token, key).await
     }
 
-    /// See [`receive_callback::receive_untokened_callback`].
+    /// See [`callbacks::receive_unproven_callback`].
     ///
     /// # Errors
     /// [`ReceiveCallbackError`].
-    pub async fn receive_untokened_callback(
+    pub async fn receive_unproven_callback(
         &self,
-        order_id: OrderId,
-    ) -> Result<CallbackReceipt, ReceiveCallbackError> {
-        receive_callback::receive_untokened_callback(&mut self.settlement_io(), order_id).await
+        order_ref: GatewayOrderRef,
+    ) -> Result<PaymentId, ReceiveCallbackError> {
+        callbacks::receive_unproven_callback(&mut self.settlement_io(), order_ref).await
     }
 
-    /// Asks the gateway about a payment that a callback named, at most once in the policy's query interval. When it was
-    /// asked just now, or our own request may still be on its way, waits and tries again, twice at most; after that the
-    /// reconciler is next. Payments that have ended
-    /// are left to it at once: callbacks can't make us ask about them again and again (F53).
-    pub async fn examine_callback(&self, payment_id: PaymentId) {
-        let examining = || self.examining.lock().unwrap_or_else(PoisonError::into_inner);
-        if !examining().insert(payment_id) {
-            return;
-        }
-        let _done = Done { examining: &self.examining, payment_id };
-        let interval = self.policy.query_interval;
-        let until_sent = self.policy.deadline.max(interval);
-        for pause in [std::time::Duration::ZERO, interval, until_sent] {
-            tokio::time::sleep(pause).await;
-            // Never closed, so there is always a permit to come.
-            let Ok(_permit) = self.callbacks.acquire().await else { return };
-            match self.queries().payment(None, payment_id).await {
-                Ok(Some(view)) if !view.record.payment.value.status().is_terminal() => {}
-                Ok(_) | Err(_) => return,
-            }
-            let mut io = self.settlement_io();
-            match examine::examine_one(&mut io, &self.policy, payment_id, Cause::Callback).await {
-                Ok(Examined::NotClaimed | Examined::Settled(Settled::Waiting(Waiting::StillSending))) => {}
-                Ok(_) => return,
-                Err(error) => {
-                    tracing::warn!(%payment_id, error = &error as &dyn std::error::Error,
-                        "a callback is left to the reconciler");
-                    return;
-                }
-            }
-        }
+    /// Takes up what callbacks have woken, until `stop` is cancelled: to be run once in each process that receives
+    /// callbacks, in a task of its own.
+    pub async fn take_up_callbacks(&self, stop: &CancellationToken) {
+        let woken = Arc::clone(&self.settlement.woken);
+        callbacks::take_up_woken(&|| self.settlement_io(), &self.policy, &woken, stop).await;
     }
 
-    /// Asks the gateway now and settles, at most once in the policy's query interval.
+    /// Asks the gateway now and settles, at most once in the policy's interval. A payment that has ended is asked about,
+    /// too: what it finds there goes to the ledger.
     ///
     /// # Errors
     /// [`StoreError`]; `Ok(None)` when there is no such payment.
@@ -176,15 +177,16 @@ impl Application {
         payment_id: PaymentId,
         cause: Cause,
     ) -> Result<Option<Synced>, StoreError> {
-        let Some(before) = self.queries().payment(None, payment_id).await? else {
+        let mut io = self.settlement_io();
+        let Some(before) = io.queries().payment(None, payment_id).await? else {
             return Ok(None);
         };
-        if before.record.payment.value.status().is_terminal() && cause != Cause::Reconciler {
+        if !before.record.payment.amounts().paid_amount().is_positive() {
             return Ok(Some(Synced { examined: Examined::NothingToAsk, payment: before }));
         }
-        let mut io = self.settlement_io();
-        let examined = examine::examine_one(&mut io, &self.policy, payment_id, cause).await?;
-        Ok(self.queries().payment(None, payment_id).await?.map(|payment| Synced { examined, payment }))
+        let interval = self.policy.sync_interval;
+        let examined = examine::examine_one(&mut io, &self.policy, payment_id, interval, cause).await?;
+        Ok(io.queries().payment(None, payment_id).await?.map(|payment| Synced { examined, payment }))
     }
 
     /// See [`reconcile::run_turn`].
@@ -264,17 +266,5 @@ impl Application {
         actor: &str,
     ) -> Result<DiscrepancyView, ManageError> {
         manage::resolve_discrepancy(&mut self.io(), id, resolution, note, actor).await
-    }
-}
-
-/// Takes a payment off the list of those that a callback's task is at, however that task ends.
-struct Done<'a> {
-    examining: &'a Mutex<BTreeSet<PaymentId>>,
-    payment_id: PaymentId,
-}
-
-impl Drop for Done<'_> {
-    fn drop(&mut self) {
-        self.examining.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.payment_id);
     }
 }

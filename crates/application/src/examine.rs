@@ -3,20 +3,13 @@
 //! A claim gives the right to ask, so that a payment is never examined twice at once; it holds no lock and no
 //! transaction while the gateway is asked.
 
-use crate::settle::{self, Examination, Learned, SettleError, Settled};
+use crate::settle::{Fact, Lesson, SettleError};
 use crate::{Io, Policy};
-use domain::mutants::{self, Mutant};
-use domain::ports::{
-    Cause, Claim, GatewayUnreachable, Lookup, NewDiscrepancy, NextCheck, NextDue, StoreError,
-};
-use domain::settlement::{Discrepancy, DiscrepancyKind, Findings, KeyAnswer, Transaction, TransactionStatus};
-use domain::{GatewayOrderRef, PaymentId};
+use domain::PaymentId;
+use domain::ports::{Cause, Claim, ClaimOptions, Due, Lookup, LookupError, Oddity, StoreError};
+use domain::settlement::{Blame, Findings, KeyAnswer, Settled, Transaction, TransactionStatus};
+use std::sync::Arc;
 use std::time::Duration;
-
-/// The most transactions of one order that are looked into at once.
-const MAX_TRANSACTIONS: usize = 20;
-/// The most keys named by callbacks that are looked up at once.
-const MAX_HINTS: usize = 5;
 
 /// What came of an examination.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +20,7 @@ pub enum Examined {
     NothingToAsk,
     /// Somebody else is at it, it was asked about just now, or there is no such payment.
     NotClaimed,
-    /// The gateway could not be asked; it will be, later.
+    /// The gateway could not be asked, or its answer was of no use; it will be asked again, later.
     Unreachable,
     /// The database could not be reached, or something is wrong with this payment; it will be examined again.
     Failed,
@@ -35,7 +28,13 @@ pub enum Examined {
     Parked,
 }
 
-/// Claims one payment and examines it now.
+/// A number that no other claims have.
+pub(crate) fn new_lease(io: &Io) -> i64 {
+    let [a, b, c, d, e, f, g, h, ..] = io.entropy().token();
+    i64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
+
+/// Claims one payment, ended or not, unless it was claimed less than `min_interval` ago, and examines it now.
 ///
 /// # Errors
 /// [`StoreError`] when it could not even be claimed.
@@ -43,29 +42,29 @@ pub async fn examine_one(
     io: &mut Io,
     policy: &Policy,
     payment_id: PaymentId,
+    min_interval: Duration,
     cause: Cause,
 ) -> Result<Examined, StoreError> {
-    let tx = io.begin("claim_payment").await?;
-    let claimed = tx.claim_payment(payment_id, policy.lease, policy.query_interval).await;
-    let claim = tx.finish(claimed).await?;
-    let Some(claim) = claim else {
-        return Ok(Examined::NotClaimed);
+    let options = ClaimOptions {
+        due: Due::One { payment_id, min_interval },
+        limit: 1,
+        lease_id: new_lease(io),
+        lease: policy.lease,
+        due_by: None,
     };
-    let findings = investigate(io, &claim).await;
+    match io.claim(&options).await?.pop() {
+        Some(claim) => Ok(examine_claimed(io, policy, claim, cause).await),
+        None => Ok(Examined::NotClaimed),
+    }
+}
+
+/// Examines a payment by itself.
+pub(crate) async fn examine_claimed(io: &mut Io, policy: &Policy, claim: Claim, cause: Cause) -> Examined {
+    let findings = investigate(io, policy, &claim).await;
     // One payment alone never shows that many are not found: the gateway must prove that it knows us.
-    let doubtful = findings.as_ref().is_ok_and(|found| none_there(found) || key_lost(found));
+    let doubtful = findings.as_ref().is_ok_and(|found| found.none_there() || found.key_lost());
     let suspended = doubtful && !knows_last_paid(io).await;
-    Ok(conclude(io, policy, &claim, findings, suspended, cause).await)
-}
-
-/// The gateway said that it has no transaction of the order.
-pub(crate) fn none_there(findings: &Findings) -> bool {
-    findings.by_order.as_ref().is_some_and(Vec::is_empty)
-}
-
-/// The gateway said that it does not know the key that we hold.
-pub(crate) fn key_lost(findings: &Findings) -> bool {
-    matches!(findings.by_key, Some(KeyAnswer::NotFound(_)))
+    conclude(io, claim, findings, suspended, cause).await
 }
 
 /// Whether the gateway knows the transaction that was last paid by. When it does not, or can't be asked, it is wiped or
@@ -84,11 +83,10 @@ pub(crate) async fn knows_last_paid(io: &mut Io) -> bool {
 /// Asks the gateway what the decision needs, without any transaction.
 ///
 /// # Errors
-/// [`GatewayUnreachable`]: nothing may be concluded.
-pub async fn investigate(io: &mut Io, claim: &Claim) -> Result<Findings, GatewayUnreachable> {
-    let payment = &claim.record.payment.value;
-    let merchant = &claim.record.merchant;
-    let order_ref = GatewayOrderRef::from(payment.order_id());
+/// [`LookupError`]: nothing may be concluded.
+pub async fn investigate(io: &mut Io, policy: &Policy, claim: &Claim) -> Result<Findings, LookupError> {
+    let record = &claim.record;
+    let (payment, merchant, order_ref) = (&record.payment, &record.merchant, &record.order_ref);
     let gateway = io.gateway();
     let mut findings = Findings::default();
     if let Some(key) = payment.key() {
@@ -97,133 +95,100 @@ pub async fn investigate(io: &mut Io, claim: &Claim) -> Result<Findings, Gateway
             Lookup::NotFound => KeyAnswer::NotFound(key.clone()),
         };
         let pays = matches!(&answer, KeyAnswer::Found(t) if t.status == TransactionStatus::Success
-            && t.order_ref == order_ref
+            && t.order_ref == *order_ref
             && t.amount == payment.amounts().paid_amount());
         findings.by_key = Some(answer);
         // PAID needs only this one. To fail it, or to look for further charges, the whole list is needed.
         let only_this = claim.hints.iter().all(|hint| hint == key) && !payment.status().is_terminal();
         if pays && only_this {
+            findings.hints_asked.clone_from(&claim.hints);
             return Ok(findings);
         }
     }
     let mut listed: Vec<Transaction> = Vec::new();
-    if let Lookup::Found(summaries) = gateway.find_by_order(merchant, &order_ref).await? {
-        for summary in summaries.into_iter().take(MAX_TRANSACTIONS) {
+    if let Lookup::Found(summaries) = gateway.find_by_order(merchant, order_ref).await? {
+        // A part of them would pass for all.
+        if summaries.len() > policy.max_transactions {
+            return Err(LookupError::Odd { what: Oddity::TooManyTransactions });
+        }
+        for summary in summaries {
             match &findings.by_key {
                 Some(KeyAnswer::Found(held)) if held.key == summary.key => listed.push(held.clone()),
                 _ => match gateway.find_by_key(merchant, &summary.key).await? {
                     Lookup::Found(transaction) => listed.push(transaction),
                     Lookup::NotFound => {
-                        let cause = domain::ports::FailureCause("ListedButNotFound");
-                        return Err(GatewayUnreachable { cause, circuit_open: false });
+                        return Err(LookupError::Odd { what: Oddity::ListedButNotFound });
                     }
                 },
             }
         }
     }
-    if mutants::is(Mutant::NotFoundIsError) && listed.is_empty() {
-        let cause = domain::ports::FailureCause("NotFound");
-        return Err(GatewayUnreachable { cause, circuit_open: false });
-    }
-    for hint in claim.hints.iter().take(MAX_HINTS) {
+    for hint in claim.hints.iter().take(policy.max_hints.max(1)) {
         let known = payment.key() == Some(hint) || listed.iter().any(|transaction| transaction.key == *hint);
         if !known && let Lookup::Found(transaction) = gateway.find_by_key(merchant, hint).await? {
             findings.hinted.push(transaction);
         }
+        findings.hints_asked.push(hint.clone());
     }
     findings.by_order = Some(listed);
     Ok(findings)
 }
 
 /// Settles by the findings, or notes that there were none; ends the claim.
-pub async fn conclude(
+pub(crate) async fn conclude(
     io: &mut Io,
-    policy: &Policy,
-    claim: &Claim,
-    findings: Result<Findings, GatewayUnreachable>,
+    claim: Claim,
+    findings: Result<Findings, LookupError>,
     not_found_suspended: bool,
     cause: Cause,
 ) -> Examined {
-    let payment_id = claim.record.payment.value.id();
+    let payment_id = claim.record.payment.id();
     let findings = match findings {
         Ok(findings) => findings,
-        Err(_) if mutants::is(Mutant::ForcedWithoutAsking) => {
-            Findings { by_order: Some(Vec::new()), ..Findings::default() }
+        Err(LookupError::Unreachable { cause: why, .. }) => {
+            tracing::info!(%payment_id, cause = why.0, "the gateway could not be asked");
+            return back_off(io, claim, Blame::Elsewhere, Examined::Unreachable, cause).await;
         }
-        Err(unreachable) => {
-            tracing::info!(%payment_id, cause = unreachable.cause.0, "the gateway could not be asked");
-            // Not this payment's fault: it is not counted towards parking when the gateway as a whole is away.
-            let counts = unreachable.cause.0 == "ListedButNotFound";
-            return back_off(io, policy, claim, counts, Examined::Unreachable).await;
+        Err(LookupError::Odd { what }) => {
+            tracing::warn!(%payment_id, what = what.label(), "the gateway's answer is of no use for this payment");
+            let label = what.label();
+            let blame = if what.is_beyond_us() { Blame::Beyond(label) } else { Blame::Payment(label) };
+            return back_off(io, claim, blame, Examined::Unreachable, cause).await;
         }
     };
-    let examination = Examination { claim, findings, not_found_suspended };
-    match settle::settle(io, policy, payment_id, Learned::Findings(&examination), cause).await {
-        Ok(settlement) => Examined::Settled(settlement.settled),
+    let fact = Fact::Findings { claim: claim.clone(), findings, not_found_suspended };
+    match settle(io, payment_id, fact, cause).await {
+        Ok(settled) => Examined::Settled(settled),
         Err(error) => {
-            let broken = !matches!(
-                error,
-                SettleError::Store(StoreError::Conflict { .. } | StoreError::Unavailable { .. })
-            );
-            if broken {
-                tracing::error!(%payment_id, error = &error as &dyn std::error::Error, "a payment could not be examined");
-            } else {
+            let passing = error.is_passing();
+            if passing {
                 tracing::info!(%payment_id, error = &error as &dyn std::error::Error, "a payment is examined again later");
+            } else {
+                tracing::error!(%payment_id, error = &error as &dyn std::error::Error, "a payment could not be examined");
             }
-            back_off(io, policy, claim, broken, Examined::Failed).await
+            let blame =
+                if passing { Blame::Elsewhere } else { Blame::Payment("what is stored does not fit") };
+            back_off(io, claim, blame, Examined::Failed, cause).await
         }
     }
 }
 
+async fn settle(
+    io: &mut Io,
+    payment_id: PaymentId,
+    fact: Fact,
+    cause: Cause,
+) -> Result<Settled, SettleError> {
+    let lesson = Lesson { payment_id, fact: Arc::new(fact), cause, answer: None };
+    Ok(io.settle(lesson).await?.settled)
+}
+
 /// Ends the claim without a result: longer and longer pauses, then parked.
-async fn back_off(io: &mut Io, policy: &Policy, claim: &Claim, counts: bool, examined: Examined) -> Examined {
-    let payment_id = claim.record.payment.value.id();
-    // What is not the payment's fault makes the pauses longer, but alone it never brings it near being parked.
-    let most = if counts { u32::MAX } else { claim.failures.max(policy.park_after_failures / 2) };
-    let failures = claim.failures.saturating_add(1).min(most);
-    let park = counts && failures >= policy.park_after_failures;
-    let base = policy.min_age.min(Duration::from_secs(1));
-    let wait = base.saturating_mul(1 << claim.failures.min(16)).min(policy.backoff_max);
-    // An extra look at an ended payment must not move the look that the watch list has set: it is woken again instead.
-    let extra = claim.record.payment.value.status().is_terminal()
-        && !claim.scheduled
-        && !mutants::is(Mutant::ExtraLookMovesWatch);
-    let next = NextCheck {
-        due: if extra { NextDue::Keep } else { NextDue::In(wait) },
-        transaction_seen: claim.transaction_seen,
-        not_found_count: claim.not_found_count,
-        not_found_now: false,
-        failures,
-        watch_step: claim.watch_step,
-    };
-    let stored = async {
-        let tx = io.begin("back_off").await?;
-        let work = async {
-            if park {
-                let discrepancy = Discrepancy {
-                    kind: DiscrepancyKind::Poison,
-                    key: claim.record.payment.value.key().cloned(),
-                    amount: None,
-                    evidence: format!("could not be examined {failures} times in a row"),
-                };
-                tx.record_discrepancy(&NewDiscrepancy { payment_id, discrepancy }).await?;
-                tx.park(claim).await
-            } else {
-                if extra {
-                    tx.wake(payment_id).await?;
-                }
-                tx.finish_claim(claim, &next, false).await.map(|_kept| ())
-            }
-        };
-        let work: Result<(), StoreError> = work.await;
-        tx.finish(work).await
-    };
-    match stored.await {
-        Ok(()) if park => {
-            tracing::error!(%payment_id, failures, "a payment is parked");
-            Examined::Parked
-        }
-        Ok(()) => examined,
+async fn back_off(io: &mut Io, claim: Claim, blame: Blame, examined: Examined, cause: Cause) -> Examined {
+    let payment_id = claim.record.payment.id();
+    match settle(io, payment_id, Fact::NotExamined { claim, blame }, cause).await {
+        Ok(Settled::Parked) => Examined::Parked,
+        Ok(_) => examined,
         Err(error) => {
             // The lease ends by itself; then it is examined again.
             tracing::warn!(%payment_id, error = &error as &dyn std::error::Error, "a claim could not be ended");

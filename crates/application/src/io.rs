@@ -1,36 +1,70 @@
 //! The unit of work. [`Io`] is one run's capability to touch the world; the borrow checker keeps its two halves apart:
 //! while a [`Tx`] is open nothing else of the `Io` can be reached, so the gateway is never called inside a transaction
-//! (A3), no second transaction is opened and no pool read is made meanwhile (A5). What is to be charged must come out
-//! of a commit ([`Committed`], A4). The refused programs stand in `tests/refused/`.
+//! (A3), no second transaction is opened, no batch waited for and no pool read made meanwhile (A5). What is to be charged
+//! must have been started ([`Committed`], A4). The refused programs stand in `tests/refused/`.
 
-use crate::place_order::ChargeAttempt;
+use crate::batch::{BatchError, BatchLimits, Batcher};
+use crate::callbacks::NoteCallbacks;
+use crate::place_order::{ChargeAttempt, NewcomerOrder, PlaceOrders, PlacedInBatch, StartPayments};
+use crate::settle::{EndedOrders, Lesson, SettlePayments, SettledInBatch};
 use domain::ports::{
-    ChargeOutcome, CommitError, Entropy, GatewayUnreachable, Lookup, PaymentGateway, Queries, Store,
-    StoreError, StoreTx, TransactionSummary,
+    CallbackNote, ChargeOutcome, Claim, ClaimOptions, CommitError, Entropy, Lookup, LookupError,
+    PaymentGateway, Queries, Store, StoreError, StoreTx, TransactionSummary,
 };
-use domain::settlement::Transaction;
-use domain::{GatewayKey, GatewayOrderRef, MerchantId};
+use domain::settlement::{SettlementRules, Transaction};
+use domain::{GatewayKey, GatewayOrderRef, MerchantId, PaymentId};
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::Arc;
+use tokio::sync::Notify;
+
+/// The adapters of one kind of work.
+#[derive(Clone)]
+pub(crate) struct Ports {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) queries: Arc<dyn Queries>,
+    pub(crate) gateway: Arc<dyn PaymentGateway>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) batches: Batches,
+    /// Signalled when a payment was woken that this process may take up.
+    pub(crate) woken: Arc<Notify>,
+}
+
+/// The batches of one process.
+#[derive(Clone)]
+pub(crate) struct Batches {
+    placing: Arc<Batcher<PlaceOrders>>,
+    starting: Arc<Batcher<StartPayments>>,
+    settling: Arc<Batcher<SettlePayments>>,
+    noting: Arc<Batcher<NoteCallbacks>>,
+}
+
+impl Batches {
+    /// Orders are placed and started on `orders`, all else is done on `settlement`.
+    pub(crate) fn new(
+        orders: &Arc<dyn Store>,
+        settlement: &Arc<dyn Store>,
+        limits: BatchLimits,
+        rules: SettlementRules,
+        ended: EndedOrders,
+    ) -> Self {
+        Self {
+            placing: Batcher::new(PlaceOrders { store: Arc::clone(orders), min_age: rules.min_age }, limits),
+            starting: Batcher::new(StartPayments { store: Arc::clone(orders) }, limits),
+            settling: Batcher::new(SettlePayments { store: Arc::clone(settlement), rules, ended }, limits),
+            noting: Batcher::new(NoteCallbacks { store: Arc::clone(settlement) }, limits),
+        }
+    }
+}
 
 /// One run's way to the database, the gateway and randomness. Not `Clone`: a use-case gets `&mut Io`.
 pub struct Io {
-    store: Arc<dyn Store>,
-    queries: Arc<dyn Queries>,
-    gateway: Arc<dyn PaymentGateway>,
-    entropy: Arc<dyn Entropy>,
+    ports: Ports,
 }
 
 impl Io {
-    /// Over these adapters.
-    pub fn new(
-        store: Arc<dyn Store>,
-        queries: Arc<dyn Queries>,
-        gateway: Arc<dyn PaymentGateway>,
-        entropy: Arc<dyn Entropy>,
-    ) -> Self {
-        Self { store, queries, gateway, entropy }
+    pub(crate) const fn new(ports: Ports) -> Self {
+        Self { ports }
     }
 
     /// Opens a transaction; until it is committed, rolled back or dropped nothing else of this `Io` can be used.
@@ -38,23 +72,71 @@ impl Io {
     /// # Errors
     /// [`StoreError::Unavailable`] when no connection comes in time.
     pub async fn begin(&mut self, name: &'static str) -> Result<Tx<'_>, StoreError> {
-        Ok(Tx { inner: Some(self.store.begin(name).await?), io: PhantomData })
+        Ok(Tx { inner: Some(self.ports.store.begin(name).await?), io: PhantomData })
+    }
+
+    /// Places an order, together with what else waits.
+    pub(crate) async fn place(&mut self, order: NewcomerOrder) -> Result<PlacedInBatch, BatchError> {
+        self.ports.batches.placing.submit(order).await
+    }
+
+    /// Makes it durable that the gateway is about to be asked (A4). Only this makes something [`Committed`]: each attempt
+    /// is proven by the commit that started its own payment.
+    pub(crate) async fn start(&mut self, attempt: ChargeAttempt) -> Start {
+        match self.ports.batches.starting.submit(attempt.payment_id()).await {
+            Ok(Some(true)) => Start::Committed(Box::new(Committed { value: attempt })),
+            Ok(Some(false)) => Start::Elsewhere,
+            Ok(None) | Err(_) => Start::NotStored,
+        }
+    }
+
+    /// Stores what was learned about a payment, together with what else waits.
+    pub(crate) async fn settle(&mut self, lesson: Lesson) -> SettledInBatch {
+        let outcome = self.ports.batches.settling.submit(lesson).await??;
+        if outcome.woken {
+            self.ports.woken.notify_one();
+        }
+        Ok(outcome)
+    }
+
+    /// Writes down what a callback says, and gives back whose it is.
+    pub(crate) async fn note(&mut self, note: CallbackNote) -> Result<Option<PaymentId>, BatchError> {
+        let noted = self.ports.batches.noting.submit(note).await?;
+        if noted.is_some() {
+            self.ports.woken.notify_one();
+        }
+        Ok(noted)
+    }
+
+    /// Takes the right to examine payments.
+    pub(crate) async fn claim(&mut self, options: &ClaimOptions) -> Result<Vec<Claim>, StoreError> {
+        self.ports.store.claim(options).await
     }
 
     /// The gateway. Needs the `Io`, so no transaction is open.
     pub fn gateway(&mut self) -> Gateway<'_> {
-        Gateway { gateway: &*self.gateway }
+        Gateway { gateway: &*self.ports.gateway }
     }
 
     /// Reads outside any transaction.
     pub fn queries(&mut self) -> &dyn Queries {
-        &*self.queries
+        &*self.ports.queries
     }
 
     /// Randomness.
     pub fn entropy(&self) -> &dyn Entropy {
-        &*self.entropy
+        &*self.ports.entropy
     }
+}
+
+/// What came of [`Io::start`].
+pub(crate) enum Start {
+    /// Durable: the gateway may be asked.
+    Committed(Box<Committed<ChargeAttempt>>),
+    /// Somebody else moved the payment: not ours to send any more.
+    Elsewhere,
+    /// Could not be stored, or nobody knows: nothing was sent, and nothing will be.
+    NotStored,
 }
 
 /// An open transaction: derefs to [`StoreTx`]. Dropped, it leaves nothing behind.
@@ -65,18 +147,14 @@ pub struct Tx<'io> {
 }
 
 impl Tx<'_> {
-    /// Makes the transaction durable; only this makes a [`Committed`].
+    /// Makes the transaction durable.
     ///
     /// # Errors
-    /// [`CommittedError`], which gives the value back when the outcome is not known.
-    pub async fn commit<T>(mut self, value: T) -> Result<Committed<T>, CommittedError<T>> {
-        let Some(inner) = self.inner.take() else {
-            return Err(CommittedError::RolledBack(StoreError::Other { what: "finished twice".into() }));
-        };
-        match inner.commit().await {
-            Ok(()) => Ok(Committed { value }),
-            Err(CommitError::RolledBack(error)) => Err(CommittedError::RolledBack(error)),
-            Err(CommitError::OutcomeUnknown) => Err(CommittedError::OutcomeUnknown(value)),
+    /// [`CommitError`].
+    pub async fn commit(mut self) -> Result<(), CommitError> {
+        match self.inner.take() {
+            Some(inner) => inner.commit().await,
+            None => Err(CommitError::RolledBack(StoreError::Other { what: "finished twice".into() })),
         }
     }
 
@@ -86,9 +164,9 @@ impl Tx<'_> {
     /// The work's own, or the commit's.
     pub async fn finish<T, E: From<StoreError>>(self, work: Result<T, E>) -> Result<T, E> {
         match work {
-            Ok(value) => match self.commit(value).await {
-                Ok(committed) => Ok(committed.into_inner()),
-                Err(error) => Err(error.into_store_error().into()),
+            Ok(value) => match self.commit().await {
+                Ok(()) => Ok(value),
+                Err(error) => Err(as_store_error(error).into()),
             },
             Err(error) => {
                 self.rollback().await;
@@ -102,6 +180,14 @@ impl Tx<'_> {
         if let Some(inner) = self.inner.take() {
             inner.rollback().await;
         }
+    }
+}
+
+/// Where it does not matter what might be stored: an unknown outcome is the store out of reach.
+pub(crate) fn as_store_error(error: CommitError) -> StoreError {
+    match error {
+        CommitError::RolledBack(error) => error,
+        CommitError::OutcomeUnknown => StoreError::Unavailable { what: "COMMIT's answer".into() },
     }
 }
 
@@ -124,39 +210,11 @@ impl Drop for Tx<'_> {
     }
 }
 
-/// Something that is durable: it can only be made by a successful commit.
+/// Something that is durable: only [`Io::start`] makes it.
 #[derive(Debug)]
 #[must_use]
 pub struct Committed<T> {
     value: T,
-}
-
-impl<T> Committed<T> {
-    /// The value; it stops being a proof.
-    pub fn into_inner(self) -> T {
-        self.value
-    }
-}
-
-/// Why a commit made no [`Committed`].
-#[derive(Debug, thiserror::Error)]
-pub enum CommittedError<T> {
-    /// Nothing was stored.
-    #[error("the transaction was rolled back")]
-    RolledBack(#[source] StoreError),
-    /// Nobody knows (A9: no gateway call may follow). The value is what might be stored.
-    #[error("whether the transaction was stored is not known")]
-    OutcomeUnknown(T),
-}
-
-impl<T> CommittedError<T> {
-    /// Where it does not matter what might be stored: an unknown outcome is the store out of reach.
-    pub fn into_store_error(self) -> StoreError {
-        match self {
-            Self::RolledBack(error) => error,
-            Self::OutcomeUnknown(_) => StoreError::Unavailable { what: "COMMIT's answer".into() },
-        }
-    }
 }
 
 /// The gateway, while no transaction is open.
@@ -165,32 +223,32 @@ pub struct Gateway<'io> {
 }
 
 impl Gateway<'_> {
-    /// Requests a payment that was committed to.
+    /// Requests a payment that was started.
     pub async fn charge(&self, attempt: Committed<ChargeAttempt>) -> ChargeOutcome {
-        self.gateway.charge(&attempt.into_inner().request).await
+        self.gateway.charge(&attempt.value.request).await
     }
 
     /// A transaction by its key.
     ///
     /// # Errors
-    /// [`GatewayUnreachable`].
+    /// [`LookupError`].
     pub async fn find_by_key(
         &self,
         merchant: &MerchantId,
         key: &GatewayKey,
-    ) -> Result<Lookup<Transaction>, GatewayUnreachable> {
+    ) -> Result<Lookup<Transaction>, LookupError> {
         self.gateway.find_by_key(merchant, key).await
     }
 
     /// All transactions of an order.
     ///
     /// # Errors
-    /// [`GatewayUnreachable`].
+    /// [`LookupError`].
     pub async fn find_by_order(
         &self,
         merchant: &MerchantId,
         order_ref: &GatewayOrderRef,
-    ) -> Result<Lookup<Vec<TransactionSummary>>, GatewayUnreachable> {
+    ) -> Result<Lookup<Vec<TransactionSummary>>, LookupError> {
         self.gateway.find_by_order(merchant, order_ref).await
     }
 }

@@ -1,25 +1,30 @@
-//! Placing an order: TX1, the gateway call outside any transaction, and what came of it (spec 01 section 2).
+//! Placing an order: TX1, the gateway call outside any transaction, and what came of it (spec 01 section 2). Each of its
+//! three transactions is done in batches, together with those of other orders.
 //!
 //! The flow belongs to the server: callers run [`place_order`] in a task that no connection owns. Only what comes
 //! before TX1's commit may be repeated; after it the card is asked for at most once, and what can't be stored is left to
 //! the reconciler.
 
-mod first_transaction;
+mod placing;
+mod starting;
 
-use crate::settle::{self, Learned, SettleError, Settled};
-use crate::{CallbackTokens, Committed, CommittedError, Io, Policy, Tx};
-use domain::mutants::{self, Mutant};
+use crate::batch::BatchError;
+use crate::examine;
+use crate::io::Start;
+use crate::settle::{Fact, KeyedAnswer, Lesson, SettleError};
+use crate::{CallbackTokens, Io, Policy};
 use domain::placement::{OrderLines, PlacementError};
 use domain::ports::{
-    Cause, ChargeOutcome, ChargeRequest, FailureCause, GatewayAnswer, IdempotencyKey, OrderView,
-    PaymentEvent, PaymentRecord, StoreError, StoredAnswer,
+    Cause, ChargeRequest, GatewayAnswer, IdempotencyKey, IdempotencyRecord, OrderView, StoreError,
+    StoredAnswer,
 };
-use domain::settlement::TransactionStatus;
+use domain::settlement::{NotSent, Settled, TransactionStatus};
 use domain::{
-    CardNumber, CardType, FailureMessage, GatewayOrderRef, IssuedCouponId, Money, Order, PaymentStatus,
+    CardNumber, CardType, FailureMessage, IssuedCouponId, Money, PaymentId, PaymentState, PaymentStatus,
     UserId,
 };
-use first_transaction::{First, Placed, first_transaction};
+pub(crate) use placing::{NewcomerOrder, PlaceOrders, PlacedInBatch};
+pub(crate) use starting::StartPayments;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -91,6 +96,14 @@ pub enum PlaceOrderOutcome {
         /// When to try again.
         retry_after: Duration,
     },
+    /// The order was stored, but the database or the time ran out before the gateway could be asked: nothing was sent, and
+    /// the order is CANCELLED.
+    NotSent {
+        /// The order.
+        order: OrderView,
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// The same request was answered before.
     Replayed(StoredAnswer),
 }
@@ -110,9 +123,9 @@ pub enum PlaceOrderError {
     /// Lost a race, and again after the wait; nothing was taken.
     #[error("lost a race twice")]
     Conflict,
-    /// The database is out of reach or overloaded; nothing was taken.
-    #[error("the database is out of reach")]
-    Unavailable(#[source] StoreError),
+    /// The database is out of reach or overloaded, or no turn came in time; nothing was taken.
+    #[error("the order could not be stored")]
+    Unavailable(#[source] BatchError),
     /// The database went away while the order was being stored: it may exist, and was not sent to the gateway. The same
     /// request with the same Idempotency-Key tells.
     #[error("whether the order was stored is not known")]
@@ -122,19 +135,37 @@ pub enum PlaceOrderError {
     Internal(#[source] StoreError),
 }
 
-/// A payment to be requested: what [`crate::Gateway::charge`] takes, and only out of a commit.
+/// A payment to be requested: what [`crate::Gateway::charge`] takes, and only when it was started.
 #[derive(Debug)]
 pub struct ChargeAttempt {
+    payment_id: PaymentId,
     pub(crate) request: ChargeRequest,
+}
+
+impl ChargeAttempt {
+    pub(crate) const fn payment_id(&self) -> PaymentId {
+        self.payment_id
+    }
+}
+
+impl From<BatchError> for PlaceOrderError {
+    fn from(error: BatchError) -> Self {
+        match error {
+            BatchError::Store(StoreError::Conflict { .. }) => Self::Conflict,
+            BatchError::Store(error @ (StoreError::Corrupt { .. } | StoreError::Other { .. })) => {
+                Self::Internal(error)
+            }
+            BatchError::Full | BatchError::TooLate | BatchError::Store(StoreError::Unavailable { .. }) => {
+                Self::Unavailable(error)
+            }
+            BatchError::Abandoned => Self::OutcomeUnknown,
+        }
+    }
 }
 
 impl From<StoreError> for PlaceOrderError {
     fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Conflict { .. } => Self::Conflict,
-            StoreError::Unavailable { .. } => Self::Unavailable(error),
-            StoreError::Corrupt { .. } | StoreError::Other { .. } => Self::Internal(error),
-        }
+        BatchError::Store(error).into()
     }
 }
 
@@ -142,6 +173,17 @@ impl From<PlacementError> for PlaceOrderError {
     fn from(error: PlacementError) -> Self {
         Self::Placement(error)
     }
+}
+
+/// When to try again after what was no fault of the gateway's.
+const SOON: Duration = Duration::from_secs(1);
+
+/// An order under way.
+struct Flow<'a> {
+    io: &'a mut Io,
+    policy: &'a Policy,
+    command: Arc<PlaceOrder>,
+    began: Instant,
 }
 
 /// Places an order and has its card charged. Ends within the policy's deadline and record patience, whatever the
@@ -155,30 +197,210 @@ pub async fn place_order(
     tokens: &CallbackTokens,
     command: PlaceOrder,
 ) -> Result<PlaceOrderOutcome, PlaceOrderError> {
-    let began = Instant::now();
-    let placed = match first_transaction(io, policy, tokens, &command, began).await? {
-        First::Placed(placed) => placed,
+    let mut flow = Flow { io, policy, command: Arc::new(command), began: Instant::now() };
+    let (token, token_hash) = tokens.issue(flow.io.entropy());
+    let placed = match flow.place(token_hash).await? {
+        First::Placed(order) => *order,
         First::Done(outcome) => return Ok(*outcome),
     };
-    if let Some(notice) = &command.placed {
-        notice(&placed_view(placed.order.clone(), placed.record.clone()));
+    if let Some(notice) = &flow.command.placed {
+        notice(&placed);
     }
-    let outcome = match start(io, policy, &command, &placed, began).await {
-        Start::Committed(attempt) if Instant::now() < began + policy.deadline => {
-            io.gateway().charge(*attempt).await
+    let fact = match flow.start(&placed, &token).await {
+        Start::Committed(attempt) if Instant::now() < flow.deadline() => {
+            Fact::Answer(flow.io.gateway().charge(*attempt).await)
         }
         // The database, or a process that stood still, took all the time there was.
-        Start::Committed(_) => not_sent("SendDeadlinePassed"),
-        Start::Elsewhere => return current(io, &placed).await,
-        Start::NotStored => not_sent("DatabaseUnavailable"),
+        Start::Committed(_) => Fact::NotSent(NotSent::DeadlinePassed),
+        Start::Elsewhere => return Ok(flow.current(placed).await),
+        Start::NotStored => Fact::NotSent(NotSent::DatabaseUnavailable),
     };
-    record(io, policy, &command, &placed, outcome, began).await
+    flow.record(placed, fact).await
 }
 
-fn not_sent(cause: &'static str) -> ChargeOutcome {
-    let answer =
-        GatewayAnswer::NotReached { cause: FailureCause(cause), retry_after: Duration::from_secs(1) };
-    ChargeOutcome { answer, watch: false }
+/// What TX1 came to.
+enum First {
+    Placed(Box<OrderView>),
+    Done(Box<PlaceOrderOutcome>),
+}
+
+impl Flow<'_> {
+    fn deadline(&self) -> Instant {
+        self.began + self.policy.deadline
+    }
+
+    /// TX1, tried once more after a lost race.
+    async fn place(&mut self, token_hash: [u8; 32]) -> Result<First, PlaceOrderError> {
+        let placed = match self.place_once(token_hash).await {
+            Err(BatchError::Store(StoreError::Conflict { .. })) => {
+                let (least, most) = self.policy.conflict_wait;
+                let wait = least + most.saturating_sub(least).mul_f64(self.io.entropy().fraction());
+                tokio::time::sleep(wait).await;
+                tried_again("place", "conflict");
+                self.place_once(token_hash).await?
+            }
+            placed => placed?,
+        };
+        let done = |outcome| First::Done(Box::new(outcome));
+        match placed {
+            PlacedInBatch::Placed(order) if order.payment.payment.status() == PaymentStatus::Paid => {
+                Ok(done(PlaceOrderOutcome::Paid(*order)))
+            }
+            PlacedInBatch::Placed(order) => Ok(First::Placed(order)),
+            PlacedInBatch::KnownKey(known) => self.replay(known).await.map(done),
+            PlacedInBatch::KeyBeingTaken => Err(PlaceOrderError::IdempotencyInProgress),
+            PlacedInBatch::Refused(error) => Err(error.into()),
+            PlacedInBatch::TooLate => Err(BatchError::TooLate.into()),
+            // A9: never followed by a gateway call. If it was stored, the reconciler brings it to its end.
+            PlacedInBatch::Unknown(order) => match self.io.queries().order(None, order.order.id()).await {
+                Ok(Some(view)) => Ok(done(by_state(view))),
+                Ok(None) | Err(_) => {
+                    tracing::warn!(order_id = %order.order.id(), payment_id = %order.payment.payment.id(),
+                        "the answer to an order's COMMIT was lost");
+                    Err(PlaceOrderError::OutcomeUnknown)
+                }
+            },
+        }
+    }
+
+    async fn place_once(&mut self, token_hash: [u8; 32]) -> Result<PlacedInBatch, BatchError> {
+        let [a, b, c, d, e, f, g, h, ..] = self.io.entropy().token();
+        let order = NewcomerOrder {
+            command: Arc::clone(&self.command),
+            merchant: self.policy.merchant.clone(),
+            token_hash,
+            random: [a, b, c, d, e, f, g, h],
+            retention: self.policy.idempotency_retention,
+            deadline: self.deadline(),
+        };
+        self.io.place(order).await
+    }
+
+    /// PENDING -> IN_PROGRESS, written before the gateway is asked: after a crash PENDING means that nothing was sent.
+    async fn start(&mut self, placed: &OrderView, token: &str) -> Start {
+        let Some((card_type, card_number)) = self.command.card.clone() else {
+            return Start::NotStored;
+        };
+        let record = &placed.payment;
+        let base = self.policy.callback_base_url.trim_end_matches('/');
+        let request = ChargeRequest {
+            merchant: record.merchant.clone(),
+            order_ref: record.order_ref.clone(),
+            card_type,
+            card_number,
+            amount: record.payment.amounts().paid_amount(),
+            callback_url: format!("{base}/api/v1/payments/callback/{token}"),
+            deadline: self.deadline().into_std(),
+        };
+        self.io.start(ChargeAttempt { payment_id: record.payment.id(), request }).await
+    }
+
+    /// Stores what came of the call; tried again until the patience ends, then left to the reconciler.
+    async fn record(&mut self, placed: OrderView, fact: Fact) -> Result<PlaceOrderOutcome, PlaceOrderError> {
+        let until = self.deadline() + self.policy.record_patience;
+        let payment_id = placed.payment.payment.id();
+        let fact = Arc::new(fact);
+        // 20, 40, 80 ... ms: tokio-retry's sequence is base^n times the factor.
+        let mut pauses = ExponentialBackoff::from_millis(2).factor(10).max_delay(Duration::from_millis(500));
+        loop {
+            let error = match self.record_once(payment_id, &fact).await {
+                Ok(recorded) => {
+                    if decided_already(&fact) && Instant::now() < until {
+                        return Ok(self.ask_at_once(placed, recorded, until).await);
+                    }
+                    return Ok(recorded);
+                }
+                Err(error) => error,
+            };
+            let pause = pauses
+                .next()
+                .filter(|pause| Instant::now() + *pause < until)
+                .filter(|_| !matches!(error, SettleError::Inconsistent(_)));
+            let Some(pause) = pause else {
+                tracing::error!(%payment_id, error = &error as &dyn std::error::Error,
+                    "what came of the gateway call could not be stored; left to the reconciler");
+                return Ok(PlaceOrderOutcome::Confirming(placed));
+            };
+            tokio::time::sleep(pause).await;
+            let lost_race =
+                matches!(error, SettleError::Batch(BatchError::Store(StoreError::Conflict { .. })));
+            tried_again("settle", if lost_race { "conflict" } else { "unavailable" });
+        }
+    }
+
+    async fn record_once(
+        &mut self,
+        payment_id: PaymentId,
+        fact: &Arc<Fact>,
+    ) -> Result<PlaceOrderOutcome, SettleError> {
+        let answer = self.command.idempotency.as_ref().map(|idempotency| {
+            let (render, fact) = (Arc::clone(&idempotency.render), Arc::clone(fact));
+            KeyedAnswer {
+                key: IdempotencyKey { user_id: self.command.user_id, key: idempotency.key.clone() },
+                render: Box::new(move |settled, order| render(&answered(settled, order.clone(), &fact))),
+            }
+        });
+        let lesson = Lesson { payment_id, fact: Arc::clone(fact), cause: Cause::Api, answer };
+        let outcome = self.io.settle(lesson).await?;
+        Ok(answered(&outcome.settled, outcome.order, fact))
+    }
+
+    /// It is decided already, says the answer (F44): the gateway's own record is asked at once.
+    async fn ask_at_once(
+        &mut self,
+        placed: OrderView,
+        recorded: PlaceOrderOutcome,
+        until: Instant,
+    ) -> PlaceOrderOutcome {
+        let examined = examine::examine_one(
+            self.io,
+            self.policy,
+            placed.payment.payment.id(),
+            self.policy.query_interval,
+            Cause::Api,
+        );
+        if !matches!(tokio::time::timeout_at(until, examined).await, Ok(Ok(_))) {
+            tracing::info!("left to the reconciler: the gateway could not be asked at once");
+        }
+        // With an Idempotency-Key the stored answer is the one that is given, now and again.
+        if self.command.idempotency.is_some() { recorded } else { self.current(placed).await }
+    }
+
+    async fn current(&mut self, placed: OrderView) -> PlaceOrderOutcome {
+        match self.io.queries().order(None, placed.order.id()).await {
+            Ok(Some(view)) => by_state(view),
+            Ok(None) | Err(_) => PlaceOrderOutcome::Confirming(placed),
+        }
+    }
+
+    /// The key was taken before: the same answer again; or, when the first request died before it had one, what its order
+    /// has come to since.
+    async fn replay(&mut self, known: IdempotencyRecord) -> Result<PlaceOrderOutcome, PlaceOrderError> {
+        let Some(idempotency) = self.command.idempotency.clone() else {
+            return Err(PlaceOrderError::IdempotencyInProgress);
+        };
+        if known.fingerprint != idempotency.fingerprint {
+            return Err(PlaceOrderError::IdempotencyKeyReused);
+        }
+        if let Some(answer) = known.answer {
+            return Ok(PlaceOrderOutcome::Replayed(answer));
+        }
+        if !known.abandoned {
+            return Err(PlaceOrderError::IdempotencyInProgress);
+        }
+        let user_id = self.command.user_id;
+        let view = self.io.queries().order(Some(user_id), known.order_id).await?;
+        let outcome = by_state(view.ok_or(PlaceOrderError::IdempotencyInProgress)?);
+        let answer = (idempotency.render)(&outcome);
+        if matches!(&outcome, PlaceOrderOutcome::Paid(_) | PlaceOrderOutcome::Refused { .. }) {
+            // From now on this is the answer. If it can't be stored, the next request makes the same one.
+            let key = IdempotencyKey { user_id, key: idempotency.key };
+            let tx = self.io.begin("save_answer").await?;
+            let saved = tx.save_idempotent_answer(&key, &answer).await;
+            tx.finish(saved).await?;
+        }
+        Ok(PlaceOrderOutcome::Replayed(answer))
+    }
 }
 
 /// Counts a further try of a transaction.
@@ -186,152 +408,27 @@ pub(crate) fn tried_again(name: &'static str, reason: &'static str) {
     metrics::counter!("database_transaction_retries_total", "name" => name, "reason" => reason).increment(1);
 }
 
-fn placed_view(order: Order, payment: PaymentRecord) -> OrderView {
-    OrderView { order, placed_at: payment.created_at, payment }
-}
-
-enum Start {
-    /// Durable: the gateway may be asked.
-    Committed(Box<Committed<ChargeAttempt>>),
-    /// Somebody else moved the payment: not ours to send any more.
-    Elsewhere,
-    /// Could not be stored, or nobody knows: nothing was sent, and nothing will be.
-    NotStored,
-}
-
-/// PENDING -> IN_PROGRESS, written before the gateway is asked: after a crash PENDING means that nothing was sent.
-async fn start(io: &mut Io, policy: &Policy, command: &PlaceOrder, placed: &Placed, began: Instant) -> Start {
-    let Some((card_type, card_number)) = command.card.clone() else {
-        return Start::NotStored;
-    };
-    let Ok(started) = placed.record.payment.value.clone().start() else {
-        return Start::Elsewhere;
-    };
-    let request = ChargeRequest {
-        merchant: placed.record.merchant.clone(),
-        order_ref: GatewayOrderRef::from(placed.order.id()),
-        card_type,
-        card_number,
-        amount: amount(placed.record.payment.value.amounts().paid_amount()),
-        callback_url: placed.callback_url.clone(),
-        deadline: if mutants::is(Mutant::SendDeadlineIgnored) {
-            (Instant::now() + Duration::from_secs(3600)).into_std()
-        } else {
-            (began + policy.deadline).into_std()
-        },
-    };
-    let tx = match io.begin("start_payment").await {
-        Ok(tx) => tx,
-        Err(_) => return Start::NotStored,
-    };
-    let event = PaymentEvent {
-        from: Some(PaymentStatus::Pending),
-        to: PaymentStatus::InProgress,
-        cause: Cause::Api,
-        reason: Some("asking the gateway".to_owned()),
-        key: None,
-    };
-    match tx.save_payment(&placed.record.payment.with(started), &[event]).await {
-        Ok(()) => match tx.commit(ChargeAttempt { request }).await {
-            Ok(attempt) => Start::Committed(Box::new(attempt)),
-            Err(CommittedError::RolledBack(StoreError::Conflict { .. })) => Start::Elsewhere,
-            Err(_) => Start::NotStored,
-        },
-        Err(error) => {
-            tx.rollback().await;
-            if matches!(error, StoreError::Conflict { .. }) { Start::Elsewhere } else { Start::NotStored }
+fn decided_already(fact: &Fact) -> bool {
+    match fact {
+        Fact::Answer(outcome) => {
+            matches!(&outcome.answer, GatewayAnswer::Accepted { status, .. } if *status != TransactionStatus::Pending)
         }
+        Fact::NotSent(_) | Fact::Findings { .. } | Fact::NotExamined { .. } => false,
     }
 }
 
-/// What is requested: what is on the card.
-fn amount(paid: Money) -> Money {
-    let truncated = Money::new(paid.won() / 10 * 10).unwrap_or(paid);
-    if mutants::is(Mutant::AmountTruncated) { truncated } else { paid }
-}
-
-/// Stores what came of the call; tried again until the patience ends, then left to the reconciler.
-async fn record(
-    io: &mut Io,
-    policy: &Policy,
-    command: &PlaceOrder,
-    placed: &Placed,
-    outcome: ChargeOutcome,
-    began: Instant,
-) -> Result<PlaceOrderOutcome, PlaceOrderError> {
-    let until = began + policy.deadline + policy.record_patience;
-    // 20, 40, 80 ... ms: tokio-retry's sequence is base^n times the factor.
-    let mut pauses = ExponentialBackoff::from_millis(2).factor(10).max_delay(Duration::from_millis(500));
-    loop {
-        match record_once(io, policy, command, placed, &outcome).await {
-            Ok(recorded) => {
-                if let GatewayAnswer::Accepted { status, .. } = &outcome.answer
-                    && *status != TransactionStatus::Pending
-                    && Instant::now() < until
-                {
-                    // It is decided already, says the answer (F44): the gateway's own record is asked at once.
-                    let examined =
-                        crate::examine::examine_one(io, policy, placed.record.payment.value.id(), Cause::Api);
-                    if !matches!(tokio::time::timeout_at(until, examined).await, Ok(Ok(_))) {
-                        tracing::info!("left to the reconciler: the gateway could not be asked at once");
-                    }
-                    // With an Idempotency-Key the stored answer is the one that is given, now and again.
-                    if command.idempotency.is_none() {
-                        return current(io, placed).await;
-                    }
-                }
-                return Ok(recorded);
-            }
-            Err(error) => {
-                let payment_id = placed.record.payment.value.id();
-                let pause = pauses
-                    .next()
-                    .filter(|pause| Instant::now() + *pause < until)
-                    .filter(|_| !matches!(error, SettleError::Inconsistent { .. }));
-                let Some(pause) = pause else {
-                    tracing::error!(%payment_id, error = &error as &dyn std::error::Error,
-                        "what came of the gateway call could not be stored; left to the reconciler");
-                    return Ok(PlaceOrderOutcome::Confirming(placed_view(
-                        placed.order.clone(),
-                        placed.record.clone(),
-                    )));
-                };
-                tokio::time::sleep(pause).await;
-                let lost_race = matches!(error, SettleError::Store(StoreError::Conflict { .. }));
-                tried_again("record_answer", if lost_race { "conflict" } else { "unavailable" });
-            }
+/// What the buyer is told after `fact` was stored.
+fn answered(settled: &Settled, order: OrderView, fact: &Fact) -> PlaceOrderOutcome {
+    let answer = match (settled, fact) {
+        // Somebody else has ended it.
+        (Settled::AlreadyEnded, _) => return by_state(order),
+        (_, Fact::Answer(outcome)) => &outcome.answer,
+        (Settled::Failed { .. }, Fact::NotSent(_)) => {
+            return PlaceOrderOutcome::NotSent { order, retry_after: SOON };
         }
-    }
-}
-
-async fn record_once(
-    io: &mut Io,
-    policy: &Policy,
-    command: &PlaceOrder,
-    placed: &Placed,
-    outcome: &ChargeOutcome,
-) -> Result<PlaceOrderOutcome, SettleError> {
-    let payment_id = placed.record.payment.value.id();
-    let tx = io.begin("record_answer").await?;
-    let applied: Result<_, SettleError> = async {
-        let settlement = settle::apply(&tx, policy, payment_id, Learned::Answer(outcome), Cause::Api).await?;
-        let view = settle::order_view(&placed.order, &settlement.record)
-            .map_err(|error| SettleError::Inconsistent { payment_id, what: error.to_string() })?;
-        let answer = answered(&settlement, view, outcome);
-        if let Some(idempotency) = &command.idempotency {
-            save_answer(&tx, command, idempotency, &answer).await?;
-        }
-        Ok((settlement, answer))
-    }
-    .await;
-    let (settlement, answer) = tx.finish(applied).await?;
-    settle::report(payment_id, &settlement, Cause::Api);
-    Ok(answer)
-}
-
-fn answered(settlement: &settle::Settlement, order: OrderView, outcome: &ChargeOutcome) -> PlaceOrderOutcome {
-    match (&settlement.settled, &outcome.answer) {
-        (Settled::AlreadyEnded, _) => by_state(order),
+        (_, Fact::NotSent(_) | Fact::Findings { .. } | Fact::NotExamined { .. }) => return by_state(order),
+    };
+    match (settled, answer) {
         (_, GatewayAnswer::Accepted { .. }) => PlaceOrderOutcome::InProgress(order),
         (_, GatewayAnswer::Uncertain { .. }) => PlaceOrderOutcome::Confirming(order),
         // Not failed by this answer: the gateway has it, as somebody else has learned.
@@ -350,8 +447,7 @@ fn answered(settlement: &settle::Settlement, order: OrderView, outcome: &ChargeO
 
 /// What an order's state says when its own flow no longer knows: somebody else ended it, or a request is repeated.
 fn by_state(order: OrderView) -> PlaceOrderOutcome {
-    use domain::PaymentState;
-    match order.payment.payment.value.state() {
+    match order.payment.payment.state() {
         PaymentState::Paid { .. } => PlaceOrderOutcome::Paid(order),
         PaymentState::Failed { message, .. } => {
             let message = message.clone().unwrap_or_else(|| FailureMessage::from_outside(""));
@@ -362,23 +458,4 @@ fn by_state(order: OrderView) -> PlaceOrderOutcome {
             PlaceOrderOutcome::Confirming(order)
         }
     }
-}
-
-async fn current(io: &mut Io, placed: &Placed) -> Result<PlaceOrderOutcome, PlaceOrderError> {
-    match io.queries().order(None, placed.order.id()).await {
-        Ok(Some(view)) => Ok(by_state(view)),
-        Ok(None) | Err(_) => {
-            Ok(PlaceOrderOutcome::Confirming(placed_view(placed.order.clone(), placed.record.clone())))
-        }
-    }
-}
-
-async fn save_answer(
-    tx: &Tx<'_>,
-    command: &PlaceOrder,
-    idempotency: &Idempotency,
-    outcome: &PlaceOrderOutcome,
-) -> Result<(), StoreError> {
-    let key = IdempotencyKey { user_id: command.user_id, key: idempotency.key.clone() };
-    tx.save_idempotent_answer(&key, &(idempotency.render)(outcome)).await
 }

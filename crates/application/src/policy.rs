@@ -1,6 +1,8 @@
 //! The numbers of the use-cases. Names and defaults are those of spec 03; configuration fills them in.
 
+use crate::batch::BatchLimits;
 use domain::MerchantId;
+use domain::settlement::SettlementRules;
 use std::time::Duration;
 
 /// All numbers that the use-cases need.
@@ -18,32 +20,28 @@ pub struct Policy {
     pub conflict_wait: (Duration, Duration),
     /// How long an Idempotency-Key is kept.
     pub idempotency_retention: Duration,
+    /// How large batches get.
+    pub batch: BatchLimits,
     /// A claim is nobody else's for so long.
     pub lease: Duration,
-    /// The gateway is asked about one payment at most once in so long by callbacks and syncs.
+    /// The gateway is asked about one payment at most once in so long by callbacks.
     pub query_interval: Duration,
+    /// The same for syncs by hand.
+    pub sync_interval: Duration,
     /// Callbacks make one process ask about so many payments at once; further ones wait.
     pub callback_concurrency: usize,
+    /// The most transactions of one order that are looked into; an order with more is not decided but put before a person.
+    pub max_transactions: usize,
+    /// The most keys named by callbacks that are looked up in one examination; the rest is next.
+    pub max_hints: usize,
     /// A turn of the reconciler claims further batches for so long.
     pub turn_timeout: Duration,
     /// It takes so many at a time.
     pub batch_size: u32,
     /// It examines so many side by side.
     pub concurrency: usize,
-    /// It leaves payments alone that changed less long ago.
-    pub min_age: Duration,
-    /// Undecided payments are forced FAILED from this age on, upon a fresh answer.
-    pub force_fail_after: Duration,
-    /// How often the gateway must say that it has no such transaction.
-    pub not_found_confirmations: u32,
-    /// That is believed so long after the send deadline; two answers count when half of it (at most 30 s) lies between.
-    pub not_found_grace: Duration,
-    /// The looks of the watch list, each counted from the payment's end.
-    pub watch_after: Vec<Duration>,
-    /// The longest pause after failures to examine a payment.
-    pub backoff_max: Duration,
-    /// So many failures in a row park a payment.
-    pub park_after_failures: u32,
+    /// When payments are looked at, and what is concluded.
+    pub rules: SettlementRules,
     /// So many contradicted keys in one batch, or ...
     pub interlock_lost_keys: u32,
     /// ... more than so many per cent not found (of at least this number of keys' worth) raise the interlock.
@@ -61,40 +59,27 @@ impl Policy {
             record_patience: Duration::from_millis(400),
             conflict_wait: (Duration::from_millis(100), Duration::from_millis(500)),
             idempotency_retention: minutes(24 * 60),
+            batch: BatchLimits::default(),
             lease: minutes(1),
             query_interval: Duration::from_secs(2),
-            callback_concurrency: 16,
-            turn_timeout: minutes(10),
+            sync_interval: Duration::from_secs(2),
+            callback_concurrency: 64,
+            max_transactions: 200,
+            max_hints: 20,
+            turn_timeout: Duration::from_secs(50),
             batch_size: 100,
             concurrency: 16,
-            min_age: minutes(1),
-            force_fail_after: minutes(5),
-            not_found_confirmations: 2,
-            not_found_grace: minutes(1),
-            watch_after: vec![minutes(1), minutes(5), minutes(30), minutes(120), minutes(24 * 60)],
-            backoff_max: minutes(5),
-            park_after_failures: 20,
+            rules: SettlementRules {
+                min_age: minutes(1),
+                force_fail_after: minutes(5),
+                not_found_confirmations: 2,
+                not_found_grace: minutes(1),
+                watch_after: vec![minutes(1), minutes(5), minutes(30), minutes(120), minutes(24 * 60)],
+                backoff_max: minutes(5),
+                park_after_failures: 20,
+            },
             interlock_lost_keys: 3,
             interlock_not_found_percent: 20,
         }
-    }
-
-    /// Two "no such transaction" count as two when so long lies between them.
-    pub fn not_found_spacing(&self) -> Duration {
-        (self.not_found_grace / 2).min(Duration::from_secs(30))
-    }
-
-    /// The wait from the payment's end, or from the look before, to look `step` of the watch list.
-    pub fn watch_wait(&self, step: u32) -> Option<Duration> {
-        let at = usize::try_from(step).ok()?;
-        let due = *self.watch_after.get(at)?;
-        let before = at.checked_sub(1).and_then(|at| self.watch_after.get(at)).copied().unwrap_or_default();
-        Some(due.saturating_sub(before))
-    }
-
-    /// The last look of the watch list and its wait from the payment's end.
-    pub fn last_watch(&self) -> Option<(u32, Duration)> {
-        let due = *self.watch_after.last()?;
-        Some((u32::try_from(self.watch_after.len()).ok()?.checked_sub(1)?, due))
     }
 }

@@ -5,11 +5,10 @@
 //! side by side; the claims keep them off each other's payments.
 
 use crate::examine::{self, Examined};
-use crate::settle::Settled;
 use crate::{Io, Policy};
 use domain::Timestamp;
-use domain::ports::{Cause, Claim, ClaimKind, ClaimOptions, GatewayUnreachable, StoreError};
-use domain::settlement::Findings;
+use domain::ports::{Cause, Claim, ClaimOptions, Due, LookupError, StoreError};
+use domain::settlement::{Findings, Settled};
 use futures_util::StreamExt;
 use futures_util::stream;
 use tokio_util::sync::CancellationToken;
@@ -61,7 +60,10 @@ impl Turn {
                 self.waiting += 1;
                 "waiting"
             }
-            Examined::Settled(Settled::AlreadyEnded | Settled::LeaseLost)
+            // What was backed off is told by why: see `examine::conclude`.
+            Examined::Settled(
+                Settled::AlreadyEnded | Settled::LeaseLost | Settled::BackedOff | Settled::Parked,
+            )
             | Examined::NothingToAsk
             | Examined::NotClaimed => {
                 self.ended += 1;
@@ -98,9 +100,9 @@ pub async fn run_turn(
     let mut turn = Turn::default();
     let until = tokio::time::Instant::now() + policy.turn_timeout;
     let mut began: Option<Timestamp> = None;
-    for kind in [ClaimKind::Unsettled, ClaimKind::Watched] {
+    for due in [Due::Unsettled, Due::Watched] {
         while !stop.is_cancelled() && tokio::time::Instant::now() < until {
-            let claims = claim(&mut make_io(), policy, kind, began).await?;
+            let claims = claim(&mut make_io(), policy, due, began).await?;
             let Some(first) = claims.first() else { break };
             // Strictly before: what this turn itself makes due again is not, not even within the clock's resolution.
             began = began.or(Some(first.claimed_at - time::Duration::MICROSECOND));
@@ -114,14 +116,12 @@ pub async fn run_turn(
 async fn claim(
     io: &mut Io,
     policy: &Policy,
-    kind: ClaimKind,
+    due: Due,
     due_by: Option<Timestamp>,
 ) -> Result<Vec<Claim>, StoreError> {
-    let options =
-        ClaimOptions { kind, limit: policy.batch_size, min_age: policy.min_age, lease: policy.lease, due_by };
-    let tx = io.begin("claim_due").await?;
-    let claimed = tx.claim_due(&options).await;
-    tx.finish(claimed).await
+    let lease_id = examine::new_lease(io);
+    let options = ClaimOptions { due, limit: policy.batch_size, lease_id, lease: policy.lease, due_by };
+    io.claim(&options).await
 }
 
 /// Asks about all first, then settles: only the whole batch shows whether too many are not found at once.
@@ -132,9 +132,9 @@ async fn examine_batch(
     turn: &mut Turn,
 ) {
     let concurrency = policy.concurrency.max(1);
-    let findings: Vec<(Claim, Result<Findings, GatewayUnreachable>)> = stream::iter(claims)
+    let findings: Vec<(Claim, Result<Findings, LookupError>)> = stream::iter(claims)
         .map(|claim| async move {
-            let findings = examine::investigate(&mut make_io(), &claim).await;
+            let findings = examine::investigate(&mut make_io(), policy, &claim).await;
             (claim, findings)
         })
         .buffered(concurrency)
@@ -144,7 +144,7 @@ async fn examine_batch(
     turn.suspended |= suspended;
     let mut examined = stream::iter(findings)
         .map(|(claim, findings)| async move {
-            examine::conclude(&mut make_io(), policy, &claim, findings, suspended, Cause::Reconciler).await
+            examine::conclude(&mut make_io(), claim, findings, suspended, Cause::Reconciler).await
         })
         .buffered(concurrency);
     while let Some(examined) = examined.next().await {
@@ -158,14 +158,14 @@ async fn examine_batch(
 async fn interlock(
     io: &mut Io,
     policy: &Policy,
-    findings: &[(Claim, Result<Findings, GatewayUnreachable>)],
+    findings: &[(Claim, Result<Findings, LookupError>)],
 ) -> bool {
     let answered = findings.iter().filter_map(|(_, findings)| findings.as_ref().ok());
     let (mut asked, mut none, mut lost) = (0_u64, 0_u64, 0_u64);
     for finding in answered {
         asked += 1;
-        none += u64::from(examine::none_there(finding));
-        lost += u64::from(examine::key_lost(finding));
+        none += u64::from(finding.none_there());
+        lost += u64::from(finding.key_lost());
     }
     let many_lost = lost >= u64::from(policy.interlock_lost_keys);
     let many_none = none >= u64::from(policy.interlock_lost_keys)

@@ -1,303 +1,281 @@
-//! The one function that ends a payment ([`settle`]), for all who learn something about it: the gateway's answer to our
-//! request, callback, reconciler, watch list, sync by hand (spec 01 section 2, TX2 and TX3).
+//! Settling, in batches: load the payments that wait, decide each by [`domain::settlement::settle`], store what changes.
 //!
-//! What is decided stands in `domain::settlement`; here it is applied in one transaction: payment, order, stock,
-//! coupon, points, history, ledger, watch list and the claim of who asked. The payment's lock comes first, so whoever
-//! is second finds it ended and changes nothing.
+//! All who learn something about a payment come here: the gateway's answer to our own request, callback, reconciler, watch
+//! list, sync by hand (spec 01 section 2, TX2 and TX3).
 
-mod ending;
-mod looking;
-
-use crate::{Io, Policy, Tx};
-use domain::mutants::{self, Mutant};
+use crate::batch::{BatchError, Work};
+use crate::io::as_store_error;
+use async_trait::async_trait;
 use domain::ports::{
-    Cause, ChargeOutcome, Claim, FailureCause, GatewayAnswer, NewDiscrepancy, PaymentRecord, StoreError,
+    Cause, ChargeOutcome, Claim, CommitError, IdempotencyKey, OrderView, Store, StoreError, StoreTx,
+    StoredAnswer,
 };
 use domain::settlement::{
-    self, Decision, Discrepancy, DiscrepancyKind, Findings, SettlementPolicy, Verdict, Waiting, Watch,
+    self, Blame, Changes, Findings, Learned, NotSent, Settled, SettlementRules, Settling, SettlingNeeds,
 };
-use domain::{FailureMessage, GatewayKey, PaymentId, PaymentStatus};
-pub(crate) use ending::order_view;
-use ending::{Change, complete, fail, watch_again};
-use looking::{is_watch_look, next_check, subject};
+use domain::{OrderId, PaymentId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
 
-/// What was learned about a payment.
-#[derive(Debug, Clone, Copy)]
-pub enum Learned<'a> {
-    /// The gateway's answer to our own request.
-    Answer(&'a ChargeOutcome),
-    /// What the gateway said when asked.
-    Findings(&'a Examination<'a>),
-}
-
-/// Findings, with the claim under which they were gathered.
+/// What somebody learned about a payment.
 #[derive(Debug)]
-pub struct Examination<'a> {
-    /// The right to examine.
-    pub claim: &'a Claim,
-    /// What the gateway said.
-    pub findings: Findings,
-    /// "No such transaction" is not believed now.
-    pub not_found_suspended: bool,
+pub(crate) enum Fact {
+    /// The gateway's answer to our own request.
+    Answer(ChargeOutcome),
+    /// Our own request was never sent.
+    NotSent(NotSent),
+    /// What the gateway said when asked.
+    Findings { claim: Claim, findings: Findings, not_found_suspended: bool },
+    /// It could not be examined.
+    NotExamined { claim: Claim, blame: Blame },
 }
 
-/// What became of the payment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Settled {
-    /// It is PAID now.
-    Paid,
-    /// It is FAILED now, all it had taken given back.
-    Failed {
-        /// It was undecided for too long.
-        forced: bool,
-    },
-    /// It had ended before; nothing changed.
-    AlreadyEnded,
-    /// It waits.
-    Waiting(Waiting),
-    /// The gateway has it: waits for callback or reconciler.
-    InProgress,
-    /// The claim had passed to somebody else; nothing changed.
-    LeaseLost,
+/// A member of a settling batch.
+pub(crate) struct Lesson {
+    pub(crate) payment_id: PaymentId,
+    pub(crate) fact: Arc<Fact>,
+    pub(crate) cause: Cause,
+    /// The answer that is stored for an Idempotency-Key in the same transaction.
+    pub(crate) answer: Option<KeyedAnswer>,
+}
+
+/// How a request with an Idempotency-Key is answered, once it is known what became of its payment.
+pub(crate) struct KeyedAnswer {
+    pub(crate) key: IdempotencyKey,
+    pub(crate) render: RenderSettled,
+}
+
+/// Turns what became of a payment into the answer that is stored.
+pub(crate) type RenderSettled = Box<dyn Fn(&Settled, &OrderView) -> StoredAnswer + Send + Sync>;
+
+impl Lesson {
+    fn learned(&self) -> Learned<'_> {
+        match &*self.fact {
+            Fact::Answer(outcome) => Learned::Answer(outcome),
+            Fact::NotSent(why) => Learned::NotSent(*why),
+            Fact::Findings { claim, findings, not_found_suspended } => {
+                Learned::Findings { claim, findings, not_found_suspended: *not_found_suspended }
+            }
+            Fact::NotExamined { claim, blame } => Learned::NotExamined { claim, blame: *blame },
+        }
+    }
+}
+
+/// What became of a payment, and how it is stored now.
+#[derive(Debug, Clone)]
+pub(crate) struct Outcome {
+    pub(crate) settled: Settled,
+    pub(crate) order: OrderView,
+    /// It was woken, by a callback for instance, and waits to be looked at.
+    pub(crate) woken: bool,
 }
 
 /// Why settling did nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettleError {
-    /// The store.
+    /// The store, or no turn came; nothing is stored, or that is not known and it can be tried again.
     #[error("could not store what became of the payment")]
-    Store(#[from] StoreError),
-    /// There is no such payment, or its order is gone.
+    Batch(#[from] BatchError),
+    /// There is no such payment.
     #[error("payment {0} is not there")]
     NotFound(PaymentId),
     /// The stored state does not take what must be done: a defect.
-    #[error("payment {payment_id} does not take its end ({what})")]
-    Inconsistent {
-        /// Which payment.
-        payment_id: PaymentId,
-        /// Why.
-        what: String,
-    },
+    #[error(transparent)]
+    Inconsistent(#[from] settlement::SettleError),
 }
 
-/// What [`settle`] did, and the payment after it.
-#[derive(Debug, Clone)]
-pub struct Settlement {
-    /// What became of it.
-    pub settled: Settled,
-    /// The payment as it is stored now.
-    pub record: PaymentRecord,
-}
-
-/// Ends a payment, or notes what was learned, in one transaction of its own. Late and second ones change nothing.
-///
-/// # Errors
-/// [`SettleError`]; nothing is stored then, or that is not known and it can be called again.
-pub async fn settle(
-    io: &mut Io,
-    policy: &Policy,
-    payment_id: PaymentId,
-    learned: Learned<'_>,
-    cause: Cause,
-) -> Result<Settlement, SettleError> {
-    let tx = io.begin("settle").await?;
-    let applied = apply(&tx, policy, payment_id, learned, cause).await;
-    if matches!(&applied, Ok(Settlement { settled: Settled::LeaseLost, .. })) {
-        tx.rollback().await;
-        return applied;
-    }
-    let settlement = tx.finish(applied).await?;
-    report(payment_id, &settlement, cause);
-    Ok(settlement)
-}
-
-/// The same inside a transaction that the caller commits (and then calls [`report`]).
-pub(crate) async fn apply(
-    tx: &Tx<'_>,
-    policy: &Policy,
-    payment_id: PaymentId,
-    learned: Learned<'_>,
-    cause: Cause,
-) -> Result<Settlement, SettleError> {
-    let record = tx.lock_payment(payment_id).await?.ok_or(SettleError::NotFound(payment_id))?;
-    match learned {
-        Learned::Answer(outcome) => apply_answer(tx, policy, record, outcome, cause).await,
-        Learned::Findings(examination) => apply_findings(tx, policy, record, examination, cause).await,
+impl SettleError {
+    /// Trying again may help; else it is this payment that is wrong.
+    pub(crate) const fn is_passing(&self) -> bool {
+        match self {
+            Self::Batch(BatchError::Store(error)) => {
+                matches!(error, StoreError::Conflict { .. } | StoreError::Unavailable { .. })
+            }
+            Self::Batch(BatchError::Full | BatchError::TooLate | BatchError::Abandoned) => true,
+            Self::NotFound(_) | Self::Inconsistent(_) => false,
+        }
     }
 }
 
-/// Logs and counts what was committed.
-pub(crate) fn report(payment_id: PaymentId, settlement: &Settlement, cause: Cause) {
-    let result = match &settlement.settled {
+/// What a member of a settling batch gets.
+pub(crate) type SettledInBatch = Result<Outcome, SettleError>;
+
+/// Told of orders that ended in this process, after it is stored.
+pub(crate) type EndedOrders = Arc<OnceLock<Box<dyn Fn(OrderId) + Send + Sync>>>;
+
+/// Settles payments.
+pub(crate) struct SettlePayments {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) rules: SettlementRules,
+    pub(crate) ended: EndedOrders,
+}
+
+#[async_trait]
+impl Work for SettlePayments {
+    type Member = Lesson;
+    type Outcome = SettledInBatch;
+
+    const NAME: &'static str = "settle";
+
+    async fn run(&self, lessons: &[Lesson]) -> Result<Vec<SettledInBatch>, StoreError> {
+        let (tx, decided) = self.decide(lessons).await?;
+        let changes: Vec<Changes> =
+            decided.changes.into_values().filter(|changes| !changes.is_nothing()).collect();
+        if changes.is_empty() {
+            tx.rollback().await;
+            return Ok(decided.outcomes);
+        }
+        if let Err(error) = tx.store_changes(&changes).await {
+            tx.rollback().await;
+            return Err(error);
+        }
+        match tx.commit().await {
+            Ok(()) => {}
+            Err(CommitError::RolledBack(error)) => return Err(error),
+            // It may be stored: nobody is told that it is, and everybody may try again.
+            Err(unknown @ CommitError::OutcomeUnknown) => {
+                let error = as_store_error(unknown);
+                let unknown = lessons.iter().map(|_| Err(BatchError::Store(error.clone()).into()));
+                return Ok(unknown.collect());
+            }
+        }
+        self.report(lessons, &decided.outcomes, &changes).await;
+        Ok(decided.outcomes)
+    }
+}
+
+/// A batch that is decided and not stored yet.
+#[derive(Default)]
+struct Decided {
+    outcomes: Vec<SettledInBatch>,
+    /// By payment: a batch may hold one twice.
+    changes: BTreeMap<PaymentId, Changes>,
+}
+
+impl SettlePayments {
+    /// Loads and decides. Goods are locked where a payment may fail; when one fails unexpectedly, it is loaded with them.
+    async fn decide(&self, lessons: &[Lesson]) -> Result<(Box<dyn StoreTx>, Decided), StoreError> {
+        let mut with_goods = BTreeSet::new();
+        loop {
+            let (tx, mut settling) = self.store.open_settling(&needs(lessons, &with_goods)).await?;
+            let mut decided = Decided::default();
+            let mut unlocked = None;
+            for lesson in lessons {
+                let outcome = self.decide_one(&mut settling, lesson, &mut decided.changes);
+                if let Err(SettleError::Inconsistent(settlement::SettleError::GoodsNeeded(id))) = outcome {
+                    unlocked = Some(id);
+                    break;
+                }
+                decided.outcomes.push(outcome);
+            }
+            match unlocked {
+                // Each round adds a payment, so that there are at most as many rounds as lessons.
+                Some(id) if with_goods.insert(id) => tx.rollback().await,
+                Some(id) => {
+                    tx.rollback().await;
+                    return Err(StoreError::Other {
+                        what: format!("the goods of payment {id} were not loaded"),
+                    });
+                }
+                None => return Ok((tx, decided)),
+            }
+        }
+    }
+
+    fn decide_one(
+        &self,
+        settling: &mut Settling,
+        lesson: &Lesson,
+        all: &mut BTreeMap<PaymentId, Changes>,
+    ) -> SettledInBatch {
+        let id = lesson.payment_id;
+        let settlement = settling
+            .settle(id, &lesson.learned(), lesson.cause, &self.rules)?
+            .ok_or(SettleError::NotFound(id))?;
+        let case = settling.cases.get(&id).ok_or(SettleError::NotFound(id))?;
+        let order = OrderView {
+            order: case.order.value.clone(),
+            placed_at: case.record.created_at,
+            payment: case.record.clone(),
+        };
+        let mut changes = settlement.changes;
+        changes.answer = lesson
+            .answer
+            .as_ref()
+            .map(|keyed| (keyed.key.clone(), (keyed.render)(&settlement.settled, &order)));
+        let woken = case.check.woken_at.is_some() && !case.record.payment.status().is_terminal();
+        let merged = match all.remove(&id) {
+            Some(before) => before.then(changes),
+            None => changes,
+        };
+        all.insert(id, merged);
+        Ok(Outcome { settled: settlement.settled, order, woken })
+    }
+
+    /// Logs, counts and tells what was committed.
+    async fn report(&self, lessons: &[Lesson], outcomes: &[SettledInBatch], changes: &[Changes]) {
+        for (lesson, outcome) in lessons.iter().zip(outcomes) {
+            if let Ok(outcome) = outcome {
+                count(lesson, outcome);
+            }
+        }
+        let ended = |changes: &&Changes| changes.order.as_ref().is_some();
+        let ended: Vec<OrderId> = changes.iter().filter(ended).map(|changes| changes.order_id).collect();
+        if ended.is_empty() {
+            return;
+        }
+        if let Some(tell) = self.ended.get() {
+            ended.iter().for_each(|id| tell(*id));
+        }
+        if let Err(error) = self.store.announce_ended(&ended).await {
+            tracing::info!(
+                error = &error as &dyn std::error::Error,
+                "who waits elsewhere sees it by looking"
+            );
+        }
+    }
+}
+
+/// What must be loaded for these lessons: each payment once.
+fn needs(lessons: &[Lesson], with_goods: &BTreeSet<PaymentId>) -> Vec<SettlingNeeds> {
+    let mut needs: BTreeMap<PaymentId, SettlingNeeds> = BTreeMap::new();
+    for lesson in lessons {
+        let payment_id = lesson.payment_id;
+        let learned = lesson.learned();
+        let need = needs.entry(payment_id).or_insert(SettlingNeeds {
+            payment_id,
+            keys: Vec::new(),
+            goods: with_goods.contains(&payment_id),
+        });
+        need.keys.extend(learned.keys());
+        need.goods |= learned.may_fail();
+    }
+    needs.into_values().collect()
+}
+
+fn count(lesson: &Lesson, outcome: &Outcome) {
+    let payment_id = lesson.payment_id;
+    let result = match &outcome.settled {
         Settled::Paid => "paid",
         Settled::Failed { forced: true } => {
-            let since = settlement.record.updated_at - settlement.record.created_at;
+            let record = &outcome.order.payment;
             tracing::warn!(
                 "Payment forced to fail due to timeout. paymentId={payment_id}, elapsed={}m",
-                since.whole_minutes()
+                (record.updated_at - record.created_at).whole_minutes()
             );
             "forced"
         }
         Settled::Failed { forced: false } => "failed",
-        Settled::AlreadyEnded | Settled::Waiting(_) | Settled::InProgress | Settled::LeaseLost => return,
+        Settled::Parked => {
+            tracing::error!(%payment_id, "a payment is parked");
+            return;
+        }
+        Settled::LeaseLost => {
+            tracing::info!(%payment_id, "the claim passed to another examiner; nothing is changed");
+            return;
+        }
+        Settled::AlreadyEnded | Settled::Waiting(_) | Settled::InProgress | Settled::BackedOff => return,
     };
-    metrics::counter!("payment_settled_total", "by" => cause.as_str(), "result" => result).increment(1);
-}
-
-async fn apply_answer(
-    tx: &Tx<'_>,
-    policy: &Policy,
-    record: PaymentRecord,
-    outcome: &ChargeOutcome,
-    cause: Cause,
-) -> Result<Settlement, SettleError> {
-    let payment_id = record.payment.value.id();
-    if outcome.watch && !mutants::is(Mutant::WatchWishForgotten) {
-        tx.want_watch(payment_id).await?;
-    }
-    let watch = if outcome.watch { Watch::Full } else { Watch::No };
-    let ended = record.payment.value.status().is_terminal();
-    match &outcome.answer {
-        GatewayAnswer::Accepted { key, .. } if ended => {
-            let another = record.payment.value.key() != Some(key)
-                || record.payment.value.status() == PaymentStatus::Failed;
-            if another {
-                // It ended without this transaction: the next examination puts what it charged into the ledger.
-                tx.record_callback(payment_id, key).await?;
-            }
-            if another || outcome.watch {
-                watch_again(tx, policy, payment_id, Watch::Full).await?;
-            }
-            Ok(Settlement { settled: Settled::AlreadyEnded, record })
-        }
-        _ if ended => {
-            if outcome.watch {
-                watch_again(tx, policy, payment_id, Watch::Full).await?;
-            }
-            Ok(Settlement { settled: Settled::AlreadyEnded, record })
-        }
-        GatewayAnswer::Accepted { key, .. } => accept(tx, policy, record, key, cause).await,
-        // Somebody else learned meanwhile that the gateway has it: that is the outcome.
-        _ if record.payment.value.key().is_some() => Ok(Settlement { settled: Settled::InProgress, record }),
-        GatewayAnswer::Rejected { message } => {
-            fail(tx, policy, record, message.clone(), watch, false, cause).await
-        }
-        GatewayAnswer::NotReached { cause: FailureCause(why), .. } => {
-            let message = FailureMessage::from_outside(&format!("PG에 연결하지 못했습니다. ({why})"));
-            fail(tx, policy, record, message, watch, false, cause).await
-        }
-        GatewayAnswer::CircuitOpen { .. } => {
-            let message = FailureMessage::from_outside("PG 장애로 결제를 요청하지 않았습니다. (CircuitOpen)");
-            fail(tx, policy, record, message, watch, false, cause).await
-        }
-        GatewayAnswer::Uncertain { .. } if mutants::is(Mutant::UncertainIsNotReached) => {
-            fail(tx, policy, record, FailureMessage::from_outside("no answer"), watch, false, cause).await
-        }
-        GatewayAnswer::Uncertain { .. } => Ok(Settlement { settled: Settled::InProgress, record }),
-    }
-}
-
-/// IN_PROGRESS with its key, unless another payment owns that.
-async fn accept(
-    tx: &Tx<'_>,
-    policy: &Policy,
-    record: PaymentRecord,
-    key: &GatewayKey,
-    cause: Cause,
-) -> Result<Settlement, SettleError> {
-    let payment_id = record.payment.value.id();
-    if record.payment.value.key() == Some(key) {
-        // Stored before: by us, when the commit's answer was lost, or by who was faster.
-        return Ok(Settlement { settled: Settled::InProgress, record });
-    }
-    if tx.keys_owned_elsewhere(payment_id, std::slice::from_ref(key)).await?.contains(key) {
-        let discrepancy = Discrepancy {
-            kind: DiscrepancyKind::KeyReused,
-            key: Some(key.clone()),
-            amount: Some(record.payment.value.amounts().paid_amount()),
-            evidence: "the gateway gave this key to two of our payments".to_owned(),
-        };
-        tx.record_discrepancy(&NewDiscrepancy { payment_id, discrepancy }).await?;
-        return Ok(Settlement { settled: Settled::InProgress, record });
-    }
-    let mut change = Change::of(record, cause);
-    change.start_if_pending()?;
-    change.attach(key.clone(), "the gateway accepted the request")?;
-    let record = change.save(tx).await?;
-    if mutants::is(Mutant::AcceptedIsPaid) {
-        return complete(tx, policy, record, key.clone(), Watch::No, cause).await;
-    }
-    Ok(Settlement { settled: Settled::InProgress, record })
-}
-
-async fn apply_findings(
-    tx: &Tx<'_>,
-    policy: &Policy,
-    record: PaymentRecord,
-    examination: &Examination<'_>,
-    cause: Cause,
-) -> Result<Settlement, SettleError> {
-    let Examination { claim, findings, .. } = examination;
-    let payment_id = record.payment.value.id();
-    let subject = subject(tx, policy, &record, examination).await?;
-    let rules = SettlementPolicy {
-        force_fail_after: policy.force_fail_after,
-        not_found_confirmations: policy.not_found_confirmations,
-        not_found_grace: policy.not_found_grace,
-        not_found_suspended: examination.not_found_suspended,
-    };
-    let decision = settlement::decide(&subject, findings, &rules);
-    let next = next_check(policy, &record, claim, &subject, findings, &decision);
-    let settlement = apply_decision(tx, policy, record, &decision, cause).await?;
-    if decision.verdict == Verdict::Ended && decision.watch == Watch::Full && !is_watch_look(claim) {
-        watch_again(tx, policy, payment_id, Watch::Full).await?;
-    }
-    if mutants::is(Mutant::ClaimNotEnded) || tx.finish_claim(claim, &next, true).await? {
-        Ok(settlement)
-    } else {
-        tracing::info!(%payment_id, "the claim passed to another examiner; nothing is changed");
-        Ok(Settlement { settled: Settled::LeaseLost, record: settlement.record })
-    }
-}
-
-async fn apply_decision(
-    tx: &Tx<'_>,
-    policy: &Policy,
-    record: PaymentRecord,
-    decision: &Decision,
-    cause: Cause,
-) -> Result<Settlement, SettleError> {
-    let payment_id = record.payment.value.id();
-    for discrepancy in &decision.discrepancies {
-        let row = NewDiscrepancy { payment_id, discrepancy: discrepancy.clone() };
-        if let Some(id) = tx.record_discrepancy(&row).await? {
-            tracing::warn!(%payment_id, %id, kind = discrepancy.kind.as_str(), "discrepancy found");
-        }
-    }
-    match &decision.verdict {
-        Verdict::Pay { key } => {
-            let watch = if record.watch_wanted { Watch::Full } else { decision.watch };
-            complete(tx, policy, record, key.clone(), watch, cause).await
-        }
-        Verdict::Fail { message, forced } => {
-            let watch = if record.watch_wanted { Watch::Full } else { decision.watch };
-            fail(tx, policy, record, message.clone(), watch, *forced, cause).await
-        }
-        Verdict::Wait { why, adopt } => {
-            let record = match adopt {
-                Some(key) => {
-                    let mut change = Change::of(record, cause);
-                    change.start_if_pending()?;
-                    change.attach(key.clone(), "the gateway lists this transaction for the order")?;
-                    let record = change.save(tx).await?;
-                    // The answer to our request was never stored, and with it how often we asked: there may be more.
-                    tx.want_watch(payment_id).await?;
-                    PaymentRecord { watch_wanted: true, ..record }
-                }
-                None => record,
-            };
-            Ok(Settlement { settled: Settled::Waiting(*why), record })
-        }
-        Verdict::Ended => Ok(Settlement { settled: Settled::AlreadyEnded, record }),
-    }
+    metrics::counter!("payment_settled_total", "by" => lesson.cause.as_str(), "result" => result)
+        .increment(1);
 }

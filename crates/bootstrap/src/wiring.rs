@@ -10,10 +10,10 @@ use adapters_pg::retry_budget::RetryBudgetConfig;
 use adapters_pg::{CallConfig, Circuits, GatewayConfig, GuardedGateway, RetryConfig};
 use adapters_pg::{HttpConfig, HttpTransport};
 use anyhow::Context as _;
-use application::{Adapters, Application, CallbackTokens, Policy};
+use application::{Adapters, Application, BatchLimits, CallbackTokens, Policy};
 use domain::MerchantId;
 use domain::ports::{Entropy, Queries};
-use domain::settlement::DiscrepancyKind;
+use domain::settlement::{DiscrepancyKind, SettlementRules};
 use metrics::gauge;
 use secrecy::{ExposeSecret as _, SecretString};
 use std::sync::Arc;
@@ -29,13 +29,13 @@ pub struct System {
     /// The circuits, for operators.
     pub circuits: Circuits,
     gateway: Arc<GuardedGateway<HttpTransport>>,
-    pools: [PgStore; 2],
+    pools: [PgStore; 3],
 }
 
 impl System {
     /// Takes away what has expired in the database. To be called now and then; what is left waits for the next time.
     pub async fn sweep(&self) {
-        let [_, settlement] = &self.pools;
+        let [_, settlement, _] = &self.pools;
         match settlement.sweep_expired_keys().await {
             Ok(swept) => tracing::debug!(swept, "expired Idempotency-Keys are swept"),
             Err(error) => {
@@ -54,7 +54,7 @@ impl System {
         for pool in &self.pools {
             pool.record_pool_gauges();
         }
-        match self.application.queries().statistics().await {
+        match self.application.health_queries().statistics().await {
             Ok(statistics) => {
                 gauge!("payment_in_progress_count").set(count(statistics.unsettled));
                 let oldest = statistics.oldest_unsettled.unwrap_or_default();
@@ -96,11 +96,13 @@ pub fn build(settings: &Settings) -> anyhow::Result<System> {
         "settlement",
         settings.database.settlement_pool_size,
     ))?;
-    let queries: Arc<dyn Queries> = Arc::new(requests.clone());
+    let health = PgStore::connect(&database(&settings.database, "health", 1))?;
     let adapters = Adapters {
         store: Arc::new(requests.clone()),
+        queries: Arc::new(requests.clone()),
         settlement_store: Arc::new(settlement.clone()),
-        queries,
+        settlement_queries: Arc::new(settlement.clone()),
+        health_queries: Arc::new(health.clone()) as Arc<dyn Queries>,
         gateway: Arc::clone(&gateway) as Arc<dyn domain::ports::PaymentGateway>,
         entropy,
     };
@@ -109,7 +111,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<System> {
     for kind in DiscrepancyKind::ALL {
         gauge!("payment_discrepancy_open", "kind" => kind.as_str()).set(0.0);
     }
-    Ok(System { application, circuits: gateway.circuits(), gateway, pools: [requests, settlement] })
+    Ok(System { application, circuits: gateway.circuits(), gateway, pools: [requests, settlement, health] })
 }
 
 /// Hears of orders that end, in whatever process. Subscribe, then run it in a task.
@@ -138,19 +140,30 @@ fn policy(settings: &Settings) -> anyhow::Result<Policy> {
         record_patience: settings.orders.record_patience,
         conflict_wait: (settings.orders.conflict_wait_min, settings.orders.conflict_wait_max),
         idempotency_retention: settings.idempotency.retention,
+        batch: BatchLimits {
+            size: settings.batch.size,
+            lanes: settings.batch.lanes,
+            queue: settings.batch.queue,
+            wait: settings.batch.wait,
+        },
         lease: reconciler.lease,
         query_interval: settings.callback.query_interval,
+        sync_interval: settings.sync.min_interval,
+        max_transactions: settings.pg.max_transactions,
+        max_hints: settings.callback.max_hints,
         callback_concurrency: settings.callback.concurrency,
         turn_timeout: reconciler.turn_timeout,
         batch_size: reconciler.batch_size,
         concurrency: reconciler.concurrency,
-        min_age: reconciler.min_age,
-        force_fail_after: reconciler.force_fail_after,
-        not_found_confirmations: reconciler.not_found_confirmations,
-        not_found_grace: reconciler.not_found_grace,
-        watch_after: reconciler.watch_after.clone(),
-        backoff_max: reconciler.backoff_max,
-        park_after_failures: reconciler.park_after_failures,
+        rules: SettlementRules {
+            min_age: reconciler.min_age,
+            force_fail_after: reconciler.force_fail_after,
+            not_found_confirmations: reconciler.not_found_confirmations,
+            not_found_grace: reconciler.not_found_grace,
+            watch_after: reconciler.watch_after.clone(),
+            backoff_max: reconciler.backoff_max,
+            park_after_failures: reconciler.park_after_failures,
+        },
         interlock_lost_keys: reconciler.interlock_lost_keys,
         interlock_not_found_percent: reconciler.interlock_not_found_percent,
     })

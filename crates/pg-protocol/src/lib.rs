@@ -4,8 +4,8 @@
 //! (`pg-simulator`) can never drift apart. The types say what is *on the wire*; rules about it (a valid card number, what
 //! an error means, which transaction to believe) live with those who own them.
 //!
-//! Two things are asymmetric on purpose. Whoever *reads* a transaction ([`TransactionDetail`], [`Callback`]) has no field
-//! for the card number: the gateway sends it in clear, and what is never read can never be logged or stored. Whoever
+//! Two things are asymmetric on purpose. Whoever *reads* a transaction ([`TransactionDetail`]) or a callback
+//! ([`Callback`], [`UntokenedCallback`]) has no field for the card number: the gateway sends it in clear, and what is never read can never be logged or stored. Whoever
 //! *sends* one ([`TransactionRecord`]) has it. And a reader is lenient where an answer may still be useful (unknown
 //! status, unknown fields, absent texts), because other gateways speak this protocol with small differences.
 //!
@@ -14,7 +14,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Names the merchant who asks. Every request must bear it; look-ups see only that merchant's transactions.
 pub const MERCHANT_HEADER: &str = "X-USER-ID";
@@ -256,22 +257,49 @@ pub struct TransactionDetail {
     pub reason: Option<String>,
 }
 
-/// The callback's body, as its *receiver* reads it: the same fields as [`TransactionDetail`] in a type of its own, because
-/// it is unsigned and proves nothing. It may only make the receiver ask the gateway.
+/// The callback's body, as its *receiver* reads it: the key and nothing else. The rest of it is unsigned and proves
+/// nothing, and gateways differ in it (amounts as text, texts as objects, a status of their own): whatever stands there,
+/// and whether it stands there, must not lose the one callback that comes.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Callback {
-    /// The key it claims to be about.
+    /// The key it claims to be about. It may only make the receiver ask the gateway.
     pub transaction_key: String,
-    /// The order it claims to be about.
+}
+
+/// The body of a callback whose address names no payment, as its receiver reads it: the order and nothing else.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UntokenedCallback {
+    /// The order it claims to be about, as a text; a whole number on the wire is taken as its digits.
+    #[serde(deserialize_with = "text_or_whole_number")]
     pub order_id: String,
-    /// The amount it claims, whole won.
-    pub amount: i64,
-    /// The status it claims.
-    pub status: TransactionStatus,
-    /// The reason it claims.
-    #[serde(default)]
-    pub reason: Option<String>,
+}
+
+fn text_or_whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    struct TextVisitor;
+
+    impl Visitor<'_> for TextVisitor {
+        type Value = String;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a text or a whole number")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<String, E> {
+            Ok(text.to_owned())
+        }
+
+        fn visit_i64<E: de::Error>(self, number: i64) -> Result<String, E> {
+            Ok(number.to_string())
+        }
+
+        fn visit_u64<E: de::Error>(self, number: u64) -> Result<String, E> {
+            Ok(number.to_string())
+        }
+    }
+
+    deserializer.deserialize_any(TextVisitor)
 }
 
 /// A transaction as the *gateway* sends it, in the look-up by key and as the body of the callback: seven fields, the card

@@ -2,8 +2,8 @@
 
 use pg_protocol::{
     Callback, CardType, Envelope, Meta, OrderTransactions, Outcome, PaymentRequest, TransactionAccepted,
-    TransactionDetail, TransactionRecord, TransactionStatus, masked_card_no, order_transactions_path,
-    reasons, transaction_path,
+    TransactionDetail, TransactionRecord, TransactionStatus, UntokenedCallback, masked_card_no,
+    order_transactions_path, reasons, transaction_path,
 };
 
 const CARD: &str = "1234-5678-9814-1451";
@@ -142,10 +142,40 @@ fn a_transaction_is_sent_with_seven_fields_and_read_without_the_card() {
     assert_eq!(detail.status, TransactionStatus::Failed);
     assert_eq!(detail.reason.as_deref(), Some(reasons::INVALID_CARD));
     let callback: Callback = serde_json::from_str(&json).unwrap();
-    assert_eq!((callback.transaction_key.as_str(), callback.amount), ("20250816:TR:9577c5", 5000));
+    assert_eq!(callback.transaction_key, "20250816:TR:9577c5");
+    let untokened: UntokenedCallback = serde_json::from_str(&json).unwrap();
+    assert_eq!(untokened.order_id, "1351039135");
 
-    for shown in [format!("{record:?}"), format!("{detail:?}"), format!("{callback:?}")] {
+    for shown in
+        [format!("{record:?}"), format!("{detail:?}"), format!("{callback:?}"), format!("{untokened:?}")]
+    {
         assert!(!shown.contains("5678"), "{shown}");
+    }
+}
+
+#[test]
+fn of_a_callback_one_text_is_read_whatever_the_rest_is() {
+    for rest in ["null", "1.5", "\"15000\"", "[[]]", "{\"a\":1}", "1e999", "true"] {
+        let body = format!(r#"{{"amount":{rest},"status":{rest},"reason":{rest},"cardNo":{rest},"#);
+        let tokened = format!(r#"{body}"orderId":{rest},"transactionKey":"k"}}"#);
+        assert_eq!(serde_json::from_str::<Callback>(&tokened).unwrap().transaction_key, "k", "{tokened}");
+        for (id, expected) in
+            [("\"007\"", "007"), ("7", "7"), ("-7", "-7"), ("18446744073709551615", "18446744073709551615")]
+        {
+            let untokened = format!(r#"{body}"transactionKey":{rest},"orderId":{id}}}"#);
+            let read = serde_json::from_str::<UntokenedCallback>(&untokened).unwrap();
+            assert_eq!(read.order_id, expected, "{untokened}");
+        }
+    }
+    for wrong in ["null", "1.5", "1e3", "[]", "{}", "true"] {
+        assert!(
+            serde_json::from_str::<UntokenedCallback>(&format!(r#"{{"orderId":{wrong}}}"#)).is_err(),
+            "{wrong}"
+        );
+        assert!(
+            serde_json::from_str::<Callback>(&format!(r#"{{"transactionKey":{wrong}}}"#)).is_err(),
+            "{wrong}"
+        );
     }
 }
 

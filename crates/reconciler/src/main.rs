@@ -123,6 +123,6 @@ async fn sync(application: &Application, payment_id: i64, json: bool) -> anyhow:
         anyhow::bail!("there is no payment {payment_id}");
     };
     report::print_synced(&synced, json)?;
-    let ended = synced.payment.record.payment.value.status().is_terminal();
+    let ended = synced.payment.record.payment.status().is_terminal();
     Ok(if ended { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -58,7 +58,7 @@ pub(crate) fn print_turn(turn: &Turn, json: bool) -> anyhow::Result<()> {
 
 /// What `sync` has come to, on stdout.
 pub(crate) fn print_synced(synced: &Synced, json: bool) -> anyhow::Result<()> {
-    let payment = &synced.payment.record.payment.value;
+    let payment = &synced.payment.record.payment;
     let examined = match &synced.examined {
         Examined::Settled(_) => "asked",
         Examined::NothingToAsk => "ended before",

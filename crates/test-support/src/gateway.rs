@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use domain::ports::{
-    ChargeOutcome, ChargeRequest, FailureCause, GatewayAnswer, GatewayUnreachable, Lookup, PaymentGateway,
+    ChargeOutcome, ChargeRequest, FailureCause, GatewayAnswer, Lookup, LookupError, PaymentGateway,
     TransactionSummary,
 };
 use domain::settlement::Transaction;
@@ -21,8 +21,8 @@ pub enum GatewayCall {
     FindByOrder(GatewayOrderRef),
 }
 
-type ByKey = Result<Lookup<Transaction>, GatewayUnreachable>;
-type ByOrder = Result<Lookup<Vec<TransactionSummary>>, GatewayUnreachable>;
+type ByKey = Result<Lookup<Transaction>, LookupError>;
+type ByOrder = Result<Lookup<Vec<TransactionSummary>>, LookupError>;
 
 #[derive(Debug, Default)]
 struct State {
@@ -96,8 +96,8 @@ impl FakeGateway {
     }
 
     /// The answer of a gateway that can't be asked.
-    pub const fn unreachable(cause: &'static str) -> GatewayUnreachable {
-        GatewayUnreachable { cause: FailureCause(cause), circuit_open: false }
+    pub const fn unreachable(cause: &'static str) -> LookupError {
+        LookupError::Unreachable { cause: FailureCause(cause), circuit_open: false }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

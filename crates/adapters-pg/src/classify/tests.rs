@@ -66,9 +66,11 @@ fn a_success_that_says_nothing_is_uncertain() {
     }
     let not_json = Answer { is_json: false, ..answer(200, &made(KEY, "PENDING")) };
     assert_eq!(payment(&not_json), uncertain(cause::WRONG_CONTENT_TYPE));
-    for cause in [cause::READ_TIMEOUT, cause::BODY_TOO_LARGE, cause::CONNECTION_CLOSED] {
+    for cause in [cause::READ_TIMEOUT, cause::CONNECTION_CLOSED] {
         assert_eq!(payment(&Answer { body: Body::Broken(cause), ..answer(200, "") }), uncertain(cause));
     }
+    let too_large = Answer { body: Body::TooLarge, ..answer(200, "") };
+    assert_eq!(payment(&too_large), uncertain(cause::BODY_TOO_LARGE));
 }
 
 #[test]
@@ -99,7 +101,11 @@ fn every_status_but_the_listed_ones_is_uncertain() {
                 let expected = PaymentAttempt::NotReached { cause, may_have_created, retry_after: None };
                 assert_eq!(attempt, expected);
             }
-            401 | 403 | 404 | 405 => assert_eq!(attempt, PaymentAttempt::Misconfigured { status }),
+            401 | 403 | 404 | 405 => {
+                assert_eq!(attempt, PaymentAttempt::Misconfigured { status, readable: false });
+                let told = payment(&answer(status, &failure("no")));
+                assert_eq!(told, PaymentAttempt::Misconfigured { status, readable: true });
+            }
             _ => assert!(matches!(attempt, PaymentAttempt::Uncertain { .. }), "{status}: {attempt:?}"),
         }
     }
@@ -124,17 +130,72 @@ fn a_transaction_is_read_without_its_card() {
 #[test]
 fn a_look_up_believes_only_what_it_asked_for() {
     let failure_of = |status, body: &str| by_key(&answer(status, body), &key()).unwrap_err();
-    assert_eq!(failure_of(200, &detail("other", 1, "SUCCESS")).cause, cause::WRONG_SUBJECT);
-    assert_eq!(failure_of(200, &detail(KEY, 1, "REVIEWING")).cause, cause::UNKNOWN_STATUS);
-    assert_eq!(failure_of(200, &detail(KEY, i64::MAX, "SUCCESS")).cause, cause::UNREADABLE_BODY);
-    assert_eq!(failure_of(200, &success("null")).cause, cause::NO_DATA);
     for status in [400, 401, 403, 405] {
-        assert_eq!(failure_of(status, &failure("no")).misconfigured, Some(status));
+        assert_eq!(failure_of(status, &failure("no")), LookupFailure::Misconfigured { status });
     }
     for status in [302, 404, 408, 429, 500, 502, 503, 504] {
-        let failure = failure_of(status, "<html>");
-        assert_eq!((failure.cause, failure.misconfigured), (of_status(status), None));
+        assert_eq!(failure_of(status, "<html>"), unreachable(of_status(status)));
     }
+}
+
+fn unreachable(cause: FailureCause) -> LookupFailure {
+    LookupFailure::Unreachable { cause, retry_after: None }
+}
+
+/// The gateway is there, and what it says of this payment can't be used: nobody else is concerned.
+#[test]
+fn a_readable_answer_with_odd_content_is_this_payments_trouble_alone() {
+    let odd_by_key = |body: &str| by_key(&answer(200, body), &key()).unwrap_err();
+    let well = detail(KEY, 5000, "SUCCESS");
+    for (body, what) in [
+        (well.replace("\"SUCCESS\",\"reason\"", "\"CANCELED\",\"reason\""), Oddity::UnknownStatus),
+        (detail("other", 1, "SUCCESS"), Oddity::WrongSubject),
+        (detail(&"k".repeat(101), 1, "SUCCESS"), Oddity::WrongSubject),
+        (detail(KEY, i64::MAX, "SUCCESS"), Oddity::BadAmount),
+        (well.replace("5000", "\"five thousand\""), Oddity::Unreadable),
+        (well.replace("5000", "5000.5"), Oddity::Unreadable),
+        (well.replace("5000", "null"), Oddity::Unreadable),
+        (well.replace("\"amount\":5000,", ""), Oddity::Unreadable),
+        (well.replace("\"000007\"", "7"), Oddity::Unreadable),
+        (well.replace("\"SUCCESS\",\"reason\"", "null,\"reason\""), Oddity::Unreadable),
+        (success("[]"), Oddity::Unreadable),
+        (success("\"20250816\""), Oddity::Unreadable),
+        (success("null"), Oddity::NoData),
+        (well.split_once(",\"data\"").unwrap().0.to_owned() + "}", Oddity::NoData),
+    ] {
+        assert_eq!(odd_by_key(&body), odd(what), "{body}");
+    }
+    let too_large = Answer { body: Body::TooLarge, ..answer(200, "") };
+    assert_eq!(by_key(&too_large, &key()).unwrap_err(), odd(Oddity::TooLarge));
+}
+
+/// What is not in the gateway's own envelope, or says that the gateway failed, would be so for any payment.
+#[test]
+fn what_is_not_the_gateways_own_answer_is_nobodys_trouble_but_the_gateways() {
+    let well = detail(KEY, 5000, "SUCCESS");
+    for (body, cause) in [
+        ("", cause::UNREADABLE_BODY),
+        ("}{", cause::UNREADABLE_BODY),
+        (r#"{"error":"upstream"}"#, cause::UNREADABLE_BODY),
+        (well.split_at(90).0, cause::UNREADABLE_BODY),
+        (&failure("점검 중입니다."), cause::CONTRADICTORY_BODY),
+        (&failure("점검 중입니다.").replace("null}", "{\"until\":1}}"), cause::CONTRADICTORY_BODY),
+        (&well.replace("\"result\":\"SUCCESS\"", "\"result\":\"MAYBE\""), cause::CONTRADICTORY_BODY),
+    ] {
+        assert_eq!(by_key(&answer(200, body), &key()), Err(unreachable(cause)), "{body}");
+    }
+    for body in [Body::Whole(well.into_bytes()), Body::TooLarge] {
+        let page = Answer { is_json: false, body, ..answer(200, "") };
+        let Err(LookupFailure::Unreachable { .. }) = by_key(&page, &key()) else { panic!("{page:?}") };
+    }
+    let cut = Answer { body: Body::Broken(cause::READ_TIMEOUT), ..answer(200, "") };
+    assert_eq!(by_key(&cut, &key()), Err(unreachable(cause::READ_TIMEOUT)));
+    let busy = Answer { retry_after: Some(Duration::from_secs(7)), ..answer(429, "") };
+    let retry_after = Some(Duration::from_secs(7));
+    assert_eq!(
+        by_key(&busy, &key()),
+        Err(LookupFailure::Unreachable { cause: cause::HTTP_429, retry_after })
+    );
 }
 
 #[test]
@@ -142,7 +203,7 @@ fn not_found_is_believed_only_from_the_gateway_itself() {
     let not_found = failure("없습니다");
     assert_eq!(by_key(&answer(404, &not_found), &key()), Ok(Lookup::NotFound));
     for body in ["", "<html>not found</html>", r#"{"error":"no route"}"#, &made(KEY, "PENDING")] {
-        assert_eq!(by_key(&answer(404, body), &key()).unwrap_err().cause, cause::HTTP_404, "{body}");
+        assert_eq!(by_key(&answer(404, body), &key()), Err(unreachable(cause::HTTP_404)), "{body}");
     }
 }
 
@@ -159,11 +220,14 @@ fn a_list_is_taken_whole_or_not_at_all() {
     assert_eq!(list(""), Ok(Lookup::NotFound));
     let two = list(&format!("{},{}", line("a", "FAILED"), line("b", "SUCCESS"))).unwrap();
     assert!(matches!(two, Lookup::Found(lines) if lines.len() == 2));
-    assert_eq!(list(&line("a b", "FAILED")).unwrap_err().cause, cause::BAD_KEY);
+    assert_eq!(list(&line("a b", "FAILED")), Err(odd(Oddity::BadKey)));
+    assert_eq!(list(&line(&"k".repeat(101), "FAILED")), Err(odd(Oddity::BadKey)));
     let mixed = format!("{},{}", line("a", "SUCCESS"), line("b", "NEW"));
-    assert_eq!(list(&mixed).unwrap_err().cause, cause::UNKNOWN_STATUS);
+    assert_eq!(list(&mixed), Err(odd(Oddity::UnknownStatus)));
+    assert_eq!(list("{},"), Err(unreachable(cause::UNREADABLE_BODY)));
+    assert_eq!(list("{}"), Err(odd(Oddity::Unreadable)));
     let other = success(r#"{"orderId":"000008","transactions":[]}"#);
-    assert_eq!(by_order(&answer(200, &other), &order).unwrap_err().cause, cause::WRONG_SUBJECT);
+    assert_eq!(by_order(&answer(200, &other), &order), Err(odd(Oddity::WrongSubject)));
 }
 
 #[test]

@@ -8,10 +8,11 @@
 use super::GuardedGateway;
 use super::guard::{Entered, Refused, now};
 use super::telemetry::{self, CHARGE, Ending, PROBE, Recorded};
-use crate::transport::{PaymentAttempt, Transport, cause};
+use crate::transport::{LookupFailure, PaymentAttempt, Transport, cause};
 use domain::FailureMessage;
-use domain::mutants::{self, Mutant};
-use domain::ports::{ChargeOutcome, ChargeRequest, FailureCause, GatewayAnswer, Lookup, TransactionSummary};
+use domain::ports::{
+    ChargeOutcome, ChargeRequest, FailureCause, GatewayAnswer, Lookup, Oddity, TransactionSummary,
+};
 use domain::settlement::TransactionStatus;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -64,39 +65,50 @@ impl<T: Transport> GuardedGateway<T> {
 
     async fn attempts(&self, mut charge: Charge<'_>, mut entered: Entered<'_>) -> ChargeOutcome {
         let mut delays = self.payments.delays(self.entropy.as_ref());
-        let outcome = loop {
-            match with_known_bugs(self.attempt(&charge, &mut entered).await) {
+        let (outcome, heard) = loop {
+            let attempt = self.attempt(&charge, &mut entered).await;
+            let heard = heard(&attempt);
+            match attempt {
                 PaymentAttempt::Accepted { key, status } => {
-                    break charge.outcome(GatewayAnswer::Accepted { key, status });
+                    break (charge.outcome(GatewayAnswer::Accepted { key, status }), heard);
                 }
                 PaymentAttempt::Uncertain { cause } => {
-                    break charge.outcome(GatewayAnswer::Uncertain { cause });
+                    break (charge.outcome(GatewayAnswer::Uncertain { cause }), heard);
                 }
                 PaymentAttempt::Rejected { message } => {
-                    break self.last_look(&charge, GatewayAnswer::Rejected { message }).await;
+                    break (self.last_look(&charge, GatewayAnswer::Rejected { message }).await, heard);
                 }
                 PaymentAttempt::Misconfigured { .. } => {
                     let message = FailureMessage::from_outside(MISCONFIGURED_MESSAGE);
-                    break self.last_look(&charge, GatewayAnswer::Rejected { message }).await;
+                    break (self.last_look(&charge, GatewayAnswer::Rejected { message }).await, heard);
+                }
+                PaymentAttempt::TooLate => {
+                    let retry_after = self.payments.default_retry_after();
+                    let answer = GatewayAnswer::NotReached { cause: cause::SEND_DEADLINE, retry_after };
+                    break (self.last_look(&charge, answer).await, heard);
                 }
                 PaymentAttempt::NotReached { cause, may_have_created, retry_after } => {
                     charge.open_ends += u32::from(may_have_created);
                     let wait = delays.next().unwrap_or_default().max(retry_after.unwrap_or_default());
-                    let waited = self.waited(&charge, &entered, cause, wait).await;
+                    let waited = self.waited(&charge, &entered, wait).await;
                     let retry_after = retry_after.unwrap_or_else(|| self.payments.default_retry_after());
                     let answer = GatewayAnswer::NotReached { cause, retry_after };
                     let looked = self.last_look(&charge, answer).await;
-                    let found = matches!(looked.answer, GatewayAnswer::Accepted { .. });
+                    let still_none = matches!(looked.answer, GatewayAnswer::NotReached { .. });
                     let useful = charge.time_left() >= self.payments.config.useful_time();
-                    if found || !waited || !useful || !entered.ticket.is_current() {
-                        break looked;
+                    if !still_none || !waited || !useful || !entered.ticket.is_current() {
+                        break (looked, heard);
                     }
                     charge.nth += 1;
                     telemetry::retrying(charge.nth, cause);
                 }
             }
         };
-        let (recorded, failure) = recorded(&outcome.answer);
+        // A look that found the transaction speaks for the gateway, whatever the last request came to.
+        let (recorded, failure) = match outcome.answer {
+            GatewayAnswer::Accepted { .. } => (Recorded::Successful, FailureCause("")),
+            _ => heard,
+        };
         entered.settle(super::PAYMENT_CIRCUIT, recorded, failure, charge.nth);
         outcome
     }
@@ -116,15 +128,9 @@ impl<T: Transport> GuardedGateway<T> {
     }
 
     /// Waits before a further attempt. `false`: there must not be one.
-    async fn waited(
-        &self,
-        charge: &Charge<'_>,
-        entered: &Entered<'_>,
-        cause: FailureCause,
-        wait: Duration,
-    ) -> bool {
+    async fn waited(&self, charge: &Charge<'_>, entered: &Entered<'_>, wait: Duration) -> bool {
         let config = &self.payments.config;
-        let allowed = charge.nth < config.retry.max_attempts && cause != cause::SEND_DEADLINE;
+        let allowed = charge.nth < config.retry.max_attempts;
         let in_time = wait.saturating_add(config.useful_time()) <= charge.time_left();
         if !allowed || !in_time || !entered.ticket.is_current() || !self.may_retry(CHARGE) {
             return false;
@@ -143,9 +149,10 @@ impl<T: Transport> GuardedGateway<T> {
     }
 
     /// Asks, when an earlier answer was a 500 or 503, whether the gateway has the transaction after all. If it can't be
-    /// asked, or has none, `otherwise` stands.
+    /// asked, or has none, `otherwise` stands. If it has some that can't be read, nobody knows what they are: nothing may be
+    /// sent again and nothing given back.
     async fn last_look(&self, charge: &Charge<'_>, otherwise: GatewayAnswer) -> ChargeOutcome {
-        if !self.config.probe_before_retry || charge.open_ends == 0 || mutants::is(Mutant::ProbeSkipped) {
+        if !self.config.probe_before_retry || charge.open_ends == 0 {
             return charge.outcome(otherwise);
         }
         let begun = Instant::now();
@@ -175,21 +182,17 @@ impl<T: Transport> GuardedGateway<T> {
                 telemetry::probed("none");
                 charge.outcome(otherwise)
             }
-            Err(_unreachable) => {
+            Err(LookupFailure::Odd {
+                what: what @ (Oddity::UnknownStatus | Oddity::BadKey | Oddity::TooLarge),
+            }) => {
+                telemetry::probed("found");
+                charge.outcome(GatewayAnswer::Uncertain { cause: FailureCause(what.label()) })
+            }
+            Err(_) => {
                 telemetry::probed("unanswered");
                 charge.outcome(otherwise)
             }
         }
-    }
-}
-
-/// The attempt itself, unless a test build has switched a known bug on.
-fn with_known_bugs(attempt: PaymentAttempt) -> PaymentAttempt {
-    let again = |cause| PaymentAttempt::NotReached { cause, may_have_created: false, retry_after: None };
-    match attempt {
-        PaymentAttempt::Uncertain { cause } if mutants::is(Mutant::UncertainRetried) => again(cause),
-        PaymentAttempt::Rejected { .. } if mutants::is(Mutant::RefusalRetried) => again(cause::HTTP_400),
-        attempt => attempt,
     }
 }
 
@@ -203,19 +206,20 @@ fn adopted(transactions: Vec<TransactionSummary>) -> Option<TransactionSummary> 
     })
 }
 
-/// What the circuit is told (spec 01 section 3, "records as failure", "ignores").
-fn recorded(answer: &GatewayAnswer) -> (Recorded, FailureCause) {
-    match answer {
-        GatewayAnswer::Accepted { .. } => (Recorded::Successful, FailureCause("")),
-        // We were too late, not the gateway.
-        GatewayAnswer::NotReached { cause, .. } if *cause == cause::SEND_DEADLINE => {
-            (Recorded::Ignored, *cause)
+/// What the circuit is told of a call that ends with this attempt (spec 01 section 3, "records as failure", "ignores").
+fn heard(attempt: &PaymentAttempt) -> (Recorded, FailureCause) {
+    let without_cause = |recorded| (recorded, FailureCause(""));
+    match attempt {
+        PaymentAttempt::Accepted { .. } => without_cause(Recorded::Successful),
+        PaymentAttempt::Rejected { .. } | PaymentAttempt::Misconfigured { readable: true, .. } => {
+            without_cause(Recorded::Refused)
         }
-        GatewayAnswer::NotReached { cause, .. } | GatewayAnswer::Uncertain { cause } => {
+        // Perhaps the word of a proxy; and in the other case we were too late, not the gateway.
+        PaymentAttempt::Misconfigured { readable: false, .. } | PaymentAttempt::TooLate => {
+            without_cause(Recorded::Ignored)
+        }
+        PaymentAttempt::NotReached { cause, .. } | PaymentAttempt::Uncertain { cause } => {
             (Recorded::Failed, *cause)
-        }
-        GatewayAnswer::Rejected { .. } | GatewayAnswer::CircuitOpen { .. } => {
-            (Recorded::Ignored, FailureCause(""))
         }
     }
 }

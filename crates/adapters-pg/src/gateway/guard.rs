@@ -49,11 +49,16 @@ impl Entered<'_> {
         cause: FailureCause,
         attempts: u32,
     ) {
+        let recorded = match recorded {
+            // Ignored there too it would keep the circuit HALF_OPEN, and others out, for as long as cards are refused.
+            Recorded::Refused if self.ticket.is_probe() => Recorded::Successful,
+            other => other,
+        };
         telemetry::call_ended(circuit, recorded, attempts, self.slowest);
         match recorded {
             Recorded::Successful => self.ticket.success(now(), self.slowest),
             Recorded::Failed => self.ticket.failure(now(), self.slowest, cause.0),
-            Recorded::Ignored => self.ticket.ignored(),
+            Recorded::Refused | Recorded::Ignored => self.ticket.ignored(),
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::retry_budget::RetryBudget;
 use crate::transport::Transport;
 use async_trait::async_trait;
 use domain::ports::{
-    ChargeOutcome, ChargeRequest, Entropy, GatewayUnreachable, Lookup, PaymentGateway, TransactionSummary,
+    ChargeOutcome, ChargeRequest, Entropy, Lookup, LookupError, PaymentGateway, TransactionSummary,
 };
 use domain::settlement::Transaction;
 use domain::{GatewayKey, GatewayOrderRef, MerchantId};
@@ -104,7 +104,7 @@ impl<T: Transport> PaymentGateway for GuardedGateway<T> {
         &self,
         merchant: &MerchantId,
         key: &GatewayKey,
-    ) -> Result<Lookup<Transaction>, GatewayUnreachable> {
+    ) -> Result<Lookup<Transaction>, LookupError> {
         let ask = |limits| self.transport.find_by_key(merchant, key, limits);
         self.guarded_look_up(telemetry::FIND_BY_KEY, ask).await
     }
@@ -113,7 +113,7 @@ impl<T: Transport> PaymentGateway for GuardedGateway<T> {
         &self,
         merchant: &MerchantId,
         order_ref: &GatewayOrderRef,
-    ) -> Result<Lookup<Vec<TransactionSummary>>, GatewayUnreachable> {
+    ) -> Result<Lookup<Vec<TransactionSummary>>, LookupError> {
         let ask = |limits| self.transport.find_by_order(merchant, order_ref, limits);
         self.guarded_look_up(telemetry::FIND_BY_ORDER, ask).await
     }

@@ -2,8 +2,8 @@
 //! bears ever becomes one, and no line bears more than a cause.
 
 use crate::breaker::{Snapshot, State, Transition};
-use crate::transport::{LookupAttempt, PaymentAttempt, cause};
-use domain::ports::{FailureCause, Lookup};
+use crate::transport::{LookupAttempt, LookupFailure, PaymentAttempt, cause};
+use domain::ports::{FailureCause, Lookup, Oddity};
 use metrics::{counter, gauge, histogram};
 use std::time::Duration;
 
@@ -26,16 +26,20 @@ pub(super) struct Ending {
     misconfigured: Option<u16>,
 }
 
+impl Ending {
+    fn misconfigured(status: u16) -> Self {
+        Self { result: "misconfigured", error: cause::of_status(status).0, misconfigured: Some(status) }
+    }
+}
+
 impl From<&PaymentAttempt> for Ending {
     fn from(attempt: &PaymentAttempt) -> Self {
         let ending = |result, error| Self { result, error, misconfigured: None };
         match attempt {
             PaymentAttempt::Accepted { .. } => ending("accepted", ""),
             PaymentAttempt::Rejected { .. } => ending("rejected", ""),
-            PaymentAttempt::Misconfigured { status } => {
-                let error = cause::of_status(*status).0;
-                Self { result: "misconfigured", error, misconfigured: Some(*status) }
-            }
+            PaymentAttempt::Misconfigured { status, .. } => Self::misconfigured(*status),
+            PaymentAttempt::TooLate => ending("not_reached", cause::SEND_DEADLINE.0),
             PaymentAttempt::NotReached { cause, .. } => ending("not_reached", cause.0),
             PaymentAttempt::Uncertain { cause } => ending("uncertain", cause.0),
         }
@@ -47,11 +51,16 @@ impl<T> From<&LookupAttempt<T>> for Ending {
         match attempt {
             Ok(Lookup::Found(_)) => Self { result: "found", error: "", misconfigured: None },
             Ok(Lookup::NotFound) => Self { result: "not_found", error: "", misconfigured: None },
-            Err(failure) => Self {
-                result: if failure.misconfigured.is_some() { "misconfigured" } else { "unreachable" },
-                error: failure.cause.0,
-                misconfigured: failure.misconfigured,
-            },
+            Err(LookupFailure::Misconfigured { status }) => Self::misconfigured(*status),
+            Err(LookupFailure::Unreachable { cause, .. }) => {
+                Self { result: "unreachable", error: cause.0, misconfigured: None }
+            }
+            Err(LookupFailure::Odd { what }) => {
+                Self { result: "odd", error: what.label(), misconfigured: None }
+            }
+            Err(LookupFailure::NotAskable) => {
+                Self { result: "odd", error: Oddity::BadKey.label(), misconfigured: None }
+            }
         }
     }
 }
@@ -101,6 +110,9 @@ pub(super) fn probed(result: &'static str) {
 pub(super) enum Recorded {
     Successful,
     Failed,
+    /// A readable refusal: it shows that the gateway is there, which counts while the circuit is HALF_OPEN, and then says
+    /// nothing about how well it is.
+    Refused,
     Ignored,
 }
 
@@ -109,15 +121,15 @@ pub(super) fn call_ended(circuit: &'static str, recorded: Recorded, attempts: u3
     let kind = match recorded {
         Recorded::Successful => "successful",
         Recorded::Failed => "failed",
-        Recorded::Ignored => "ignored",
+        Recorded::Refused | Recorded::Ignored => "ignored",
     };
     histogram!("resilience4j_circuitbreaker_calls_seconds", "name" => circuit, "kind" => kind)
         .record(slowest.as_secs_f64());
     let kind = match (recorded, attempts > 1) {
-        (Recorded::Successful | Recorded::Ignored, false) => "successful_without_retry",
-        (Recorded::Successful | Recorded::Ignored, true) => "successful_with_retry",
         (Recorded::Failed, false) => "failed_without_retry",
         (Recorded::Failed, true) => "failed_with_retry",
+        (_, false) => "successful_without_retry",
+        (_, true) => "successful_with_retry",
     };
     counter!("resilience4j_retry_calls_total", "name" => circuit, "kind" => kind).increment(1);
 }
@@ -134,14 +146,14 @@ pub(super) fn circuit_changed(transition: &Transition) {
 pub(super) fn publish_zeros() {
     for (operation, results) in [
         (CHARGE, &["accepted", "rejected", "not_reached", "uncertain"] as &[&'static str]),
-        (FIND_BY_KEY, &["found", "not_found", "unreachable"]),
-        (FIND_BY_ORDER, &["found", "not_found", "unreachable"]),
-        (PROBE, &["found", "not_found", "unreachable"]),
+        (FIND_BY_KEY, &["found", "not_found", "odd", "unreachable"]),
+        (FIND_BY_ORDER, &["found", "not_found", "odd", "unreachable"]),
+        (PROBE, &["found", "not_found", "odd", "unreachable"]),
     ] {
         for result in results {
             drop(histogram!("pg_request_latency_seconds", "operation" => operation, "result" => *result));
             // Why an attempt fails stands in the label `error`: those follow.
-            if !matches!(*result, "not_reached" | "uncertain" | "unreachable") {
+            if !matches!(*result, "not_reached" | "uncertain" | "odd" | "unreachable") {
                 counter!("pg_request_total", "operation" => operation, "result" => *result, "error" => "")
                     .increment(0);
             }

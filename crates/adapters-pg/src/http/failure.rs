@@ -11,7 +11,7 @@ use std::io;
 pub(super) fn payment(error: &reqwest::Error, gate: &SendGate) -> PaymentAttempt {
     let cause = cause(error);
     if gate.deadline_passed() {
-        return not_reached(cause::SEND_DEADLINE);
+        return PaymentAttempt::TooLate;
     }
     // `close` makes sure that nothing leaves any more. That alone would not do: a connection that was reset before
     // anything was written is not on the list of spec 01 section 2, and stays uncertain.
@@ -23,7 +23,7 @@ pub(super) fn timed_out(gate: &SendGate) -> PaymentAttempt {
     if !gate.close() {
         PaymentAttempt::Uncertain { cause: cause::READ_TIMEOUT }
     } else if gate.deadline_passed() {
-        not_reached(cause::SEND_DEADLINE)
+        PaymentAttempt::TooLate
     } else {
         not_reached(cause::CONNECT_TIMEOUT)
     }

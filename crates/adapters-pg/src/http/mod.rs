@@ -126,7 +126,7 @@ impl HttpTransport {
             status: response.status().as_u16(),
             is_json: classify::is_json(header(CONTENT_TYPE)),
             retry_after: classify::retry_after(header(RETRY_AFTER), header(DATE)),
-            body: Body::Broken(cause::BODY_TOO_LARGE),
+            body: Body::TooLarge,
         };
         let announced = response.content_length().unwrap_or(0);
         if usize::try_from(announced).is_ok_and(|announced| announced <= self.max_answer_size) {
@@ -146,7 +146,7 @@ async fn collect(response: &mut Response, limit: usize) -> Body {
             Ok(Some(chunk)) if whole.len().saturating_add(chunk.len()) <= limit => {
                 whole.extend_from_slice(&chunk);
             }
-            Ok(Some(_too_much)) => return Body::Broken(cause::BODY_TOO_LARGE),
+            Ok(Some(_too_much)) => return Body::TooLarge,
             Ok(None) => return Body::Whole(whole),
             Err(error) => return Body::Broken(failure::cause(&error)),
         }
@@ -187,7 +187,7 @@ fn headers(request: RequestBuilder, merchant: &MerchantId) -> RequestBuilder {
 }
 
 fn unreachable(cause: FailureCause) -> LookupFailure {
-    LookupFailure { cause, misconfigured: None, retry_after: None }
+    LookupFailure::Unreachable { cause, retry_after: None }
 }
 
 /// `from + span`, at most `until`.
@@ -259,7 +259,7 @@ impl Transport for HttpTransport {
     ) -> LookupAttempt<Transaction> {
         if matches!(key.as_str(), "." | "..") {
             // As a path segment these address another resource, however they are encoded.
-            return Err(unreachable(cause::BAD_KEY));
+            return Err(LookupFailure::NotAskable);
         }
         let answer = self.ask(merchant, &transaction_path(key.as_str()), limits).await?;
         classify::by_key(&answer, key)

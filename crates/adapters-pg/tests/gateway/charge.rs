@@ -1,11 +1,12 @@
 //! One call: attempts, waits, probes, deadline, and what is told to the circuit.
 
 use crate::model::*;
-use adapters_pg::transport::{PaymentAttempt, cause};
-use adapters_pg::{GatewayConfig, RetryConfig};
-use domain::ports::{GatewayAnswer, Lookup};
+use adapters_pg::transport::{LookupFailure, PaymentAttempt, cause};
+use adapters_pg::{GatewayConfig, GuardedGateway, RetryConfig};
+use domain::ports::{FailureCause, GatewayAnswer, Lookup, Oddity};
 use domain::settlement::TransactionStatus::{Failed, Pending, Success};
 use proptest::prelude::*;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -41,7 +42,7 @@ async fn what_was_not_reached_is_sent_again_up_to_four_times() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_else_is_ever_sent_again() {
-    let misconfigured = PaymentAttempt::Misconfigured { status: 401 };
+    let misconfigured = PaymentAttempt::Misconfigured { status: 401, readable: true };
     for last in [accepted(), rejected(), timed_out(), misconfigured] {
         let model = Model::scripted(vec![last.clone()]);
         let outcome = charge(&guarded(&model, plain())).await;
@@ -95,9 +96,37 @@ async fn without_an_answer_to_the_question_the_payment_is_watched() {
     }
 }
 
+/// The gateway has something of this order, and nobody can read what: nothing may be sent again, and nothing given back.
+#[tokio::test(start_paused = true)]
+async fn what_the_question_finds_and_cannot_read_is_neither_sent_again_nor_compensated() {
+    for what in [Oddity::UnknownStatus, Oddity::BadKey, Oddity::TooLarge] {
+        for last in [error_500(), rejected()] {
+            let answers = [error_500(), last];
+            let model = Model::new(
+                move |nth| (ms(10), answers[nth].clone()),
+                move |nth| {
+                    (ms(10), if nth == 0 { Ok(Lookup::NotFound) } else { Err(LookupFailure::Odd { what }) })
+                },
+            );
+            let outcome = charge(&guarded(&model, plain())).await;
+            assert_eq!(model.calls(), [Request, ByOrder, Request, ByOrder], "{what:?}");
+            assert_eq!(outcome.answer, GatewayAnswer::Uncertain { cause: FailureCause(what.label()) });
+            assert!(outcome.watch);
+        }
+    }
+    // These say nothing of a transaction: the question was not answered.
+    for what in [Oddity::WrongSubject, Oddity::NoData, Oddity::Unreadable] {
+        let model =
+            Model::new(|_| (ms(10), error_500()), move |_| (ms(10), Err(LookupFailure::Odd { what })));
+        let outcome = charge(&guarded(&model, plain())).await;
+        assert_eq!(model.requests(), 4, "{what:?}");
+        assert!(matches!(outcome.answer, GatewayAnswer::NotReached { .. }) && outcome.watch);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn before_every_compensation_the_gateway_is_asked_once_more() {
-    for last in [refused(), rejected(), PaymentAttempt::Misconfigured { status: 403 }] {
+    for last in [refused(), rejected(), PaymentAttempt::Misconfigured { status: 403, readable: false }] {
         let answers = [error_500(), last.clone(), refused(), refused()];
         let model = Model::new(
             move |nth| (ms(10), answers[nth].clone()),
@@ -216,7 +245,16 @@ async fn the_circuit_hears_one_result_of_each_order_and_its_slowest_attempt() {
 #[tokio::test(start_paused = true)]
 async fn refusals_are_no_fault_of_the_gateway() {
     let model = Model::new(
-        |nth| (ms(10), if nth % 2 == 0 { rejected() } else { PaymentAttempt::Misconfigured { status: 401 } }),
+        |nth| {
+            (
+                ms(10),
+                if nth % 2 == 0 {
+                    rejected()
+                } else {
+                    PaymentAttempt::Misconfigured { status: 401, readable: true }
+                },
+            )
+        },
         |_| (ms(10), Ok(Lookup::NotFound)),
     );
     let gateway = guarded(&model, plain());
@@ -225,6 +263,70 @@ async fn refusals_are_no_fault_of_the_gateway() {
     }
     let [payments, _] = gateway.circuits().snapshots();
     assert_eq!((payments.buffered.calls, payments.totals.ignored), (0, 200));
+}
+
+/// A circuit that its first calls have opened, at the moment when it lets the next ones through.
+async fn half_open(then: impl Fn() -> PaymentAttempt + Send + 'static) -> Arc<GuardedGateway<Arc<Model>>> {
+    let model = Model::new(
+        move |nth| (ms(10), if nth < 20 { timed_out() } else { then() }),
+        |_| (ms(10), Ok(Lookup::NotFound)),
+    );
+    let gateway = guarded(&model, plain());
+    for _ in 0..20 {
+        assert!(matches!(charge(&gateway).await.answer, GatewayAnswer::Uncertain { .. }));
+    }
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(gateway.circuits().list()[0].state, "HALF_OPEN");
+    gateway
+}
+
+/// Bad cards alone must not keep everybody else out: a refusal shows that the gateway is there.
+#[tokio::test(start_paused = true)]
+async fn readable_refusals_close_a_half_open_circuit() {
+    let forbidden = || PaymentAttempt::Misconfigured { status: 403, readable: true };
+    for then in [rejected as fn() -> PaymentAttempt, forbidden] {
+        let gateway = half_open(then).await;
+        for state in ["HALF_OPEN", "HALF_OPEN", "CLOSED", "CLOSED"] {
+            assert!(matches!(charge(&gateway).await.answer, GatewayAnswer::Rejected { .. }));
+            assert_eq!(gateway.circuits().list()[0].state, state);
+        }
+        let [payments, _] = gateway.circuits().snapshots();
+        assert_eq!((payments.totals.successful, payments.totals.ignored), (3, 1), "ignored while CLOSED");
+    }
+}
+
+/// A proxy's 403 before a gateway that is away, or a request that we were too late for, says nothing about the gateway.
+#[tokio::test(start_paused = true)]
+async fn what_is_not_the_gateways_word_leaves_a_half_open_circuit_as_it_is() {
+    let proxy = || PaymentAttempt::Misconfigured { status: 403, readable: false };
+    for then in [proxy as fn() -> PaymentAttempt, || PaymentAttempt::TooLate] {
+        let gateway = half_open(then).await;
+        for _ in 0..10 {
+            let _outcome = charge(&gateway).await;
+            assert_eq!(gateway.circuits().list()[0].state, "HALF_OPEN");
+        }
+        let [payments, _] = gateway.circuits().snapshots();
+        assert_eq!(
+            (payments.totals.successful, payments.totals.ignored, payments.probes_left),
+            (0, 10, Some(3))
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_too_late_to_be_sent_is_not_sent_again_and_no_fault_of_the_gateway() {
+    let model = Model::scripted(vec![PaymentAttempt::TooLate]);
+    let gateway = guarded(&model, plain());
+    let outcome = charge(&gateway).await;
+    assert!(matches!(outcome.answer, GatewayAnswer::NotReached { cause: cause::SEND_DEADLINE, .. }));
+    assert!(!outcome.watch);
+    assert_eq!(model.calls(), [Request]);
+    assert_eq!(gateway.circuits().snapshots()[0].totals.failed, 0);
+
+    let model = Model::scripted(vec![error_500(), PaymentAttempt::TooLate]);
+    let outcome = charge(&guarded(&model, plain())).await;
+    assert_eq!(model.calls(), [Request, ByOrder, Request, ByOrder]);
+    assert!(matches!(outcome.answer, GatewayAnswer::NotReached { .. }) && outcome.watch);
 }
 
 #[tokio::test(start_paused = true)]

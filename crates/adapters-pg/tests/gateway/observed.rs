@@ -1,10 +1,10 @@
 //! What an operator sees of a call: metrics under the contract's names, log lines word for word, and no card number.
 
 use crate::model::*;
-use adapters_pg::transport::{PaymentAttempt, cause};
+use adapters_pg::transport::{LookupFailure, PaymentAttempt, cause};
 use adapters_pg::{GatewayConfig, GuardedGateway};
 use domain::MerchantId;
-use domain::ports::{Lookup, PaymentGateway};
+use domain::ports::{Lookup, Oddity, PaymentGateway};
 use domain::settlement::TransactionStatus::Pending;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use std::collections::BTreeMap;
@@ -63,7 +63,7 @@ fn dying() -> Arc<Model> {
             2 => (ms(120), error_500()),
             5 => (ms(800), accepted()),
             6 => (ms(10), rejected()),
-            7 => (ms(10), PaymentAttempt::Misconfigured { status: 401 }),
+            7 => (ms(10), PaymentAttempt::Misconfigured { status: 401, readable: true }),
             8 => (ms(10), refused()),
             0..=9 => (ms(150), accepted()),
             _ => (ms(1000), timed_out()),
@@ -126,7 +126,7 @@ async fn metrics_have_the_contracts_names_labels_and_values() {
         (r#"resilience4j_circuitbreaker_calls_seconds_count{name="pg-payment",kind="successful"}"#, 7.0),
         (r#"resilience4j_circuitbreaker_calls_seconds_count{name="pg-payment",kind="failed"}"#, 13.0),
         (r#"resilience4j_circuitbreaker_calls_seconds_count{name="pg-payment",kind="ignored"}"#, 2.0),
-        (r#"resilience4j_circuitbreaker_calls_seconds_count{name="pg-query",kind="ignored"}"#, 1.0),
+        (r#"resilience4j_circuitbreaker_calls_seconds_count{name="pg-query",kind="successful"}"#, 1.0),
         (
             r#"resilience4j_circuitbreaker_not_permitted_calls_total{name="pg-payment",kind="not_permitted"}"#,
             3.0,
@@ -148,6 +148,30 @@ async fn metrics_have_the_contracts_names_labels_and_values() {
     let probe_in = seen[r#"circuitbreaker_next_probe_seconds{name="pg-payment"}"#];
     assert!((5.0..=6.0).contains(&probe_in), "{probe_in}");
     assert!((100.0..=200.0).contains(&seen["pg_retry_budget_tokens"]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_odd_answer_is_counted_with_what_is_odd_about_it() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let guard = metrics::set_default_local_recorder(&recorder);
+    let odd = || Err(LookupFailure::Odd { what: Oddity::UnknownStatus });
+    let gateway =
+        guarded(&Model::new(|_| (ms(1), refused()), move |_| (ms(1), odd())), GatewayConfig::default());
+    let merchant = MerchantId::new("holdfast").unwrap();
+    assert!(gateway.find_by_key(&merchant, &key("a")).await.is_err());
+    gateway.publish_metrics();
+    drop(guard);
+    let seen = series(&handle.render());
+    for (name, value) in [
+        (r#"pg_request_total{operation="find_by_key",result="odd",error="UnknownTransactionStatus"}"#, 1.0),
+        (r#"pg_request_latency_seconds_count{operation="find_by_key",result="odd"}"#, 1.0),
+        (r#"pg_request_latency_seconds_count{operation="find_by_order",result="odd"}"#, 0.0),
+        (r#"resilience4j_circuitbreaker_calls_seconds_count{name="pg-query",kind="successful"}"#, 1.0),
+        (r#"resilience4j_retry_calls_total{name="pg-query",kind="successful_without_retry"}"#, 1.0),
+    ] {
+        assert_eq!(seen.get(name), Some(&value), "{name}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,20 +8,23 @@ use crate::http::failure::{Case, Failure};
 use crate::http::read::{BodyLimits, announced_length, digits, parse, read_body};
 use crate::state::ApiState;
 use actix_web::{HttpRequest, HttpResponse, web};
-use application::receive_callback::CallbackReceipt;
-use domain::{GatewayKey, OrderId, PaymentId};
-use pg_protocol::Callback;
+use domain::{GatewayKey, GatewayOrderRef, PaymentId};
+use pg_protocol::{Callback, UntokenedCallback};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use utoipa::ToSchema;
 
 /// The longest body of a callback (spec 03).
 const MAX_SIZE: usize = 8 << 10;
 
+/// Some gateways' libraries write it in front of UTF-8. JSON has no place for it.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// The callback was taken.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct CallbackTaken {}
 
-/// What the payment gateway sends. Other fields, the card number among them, are not read.
+/// What is read of a callback. Everything else in it, the card number too, is skipped, whatever it is.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "describes pg_protocol::Callback in the OpenAPI document")]
@@ -29,17 +32,16 @@ pub(crate) struct CallbackBody {
     /// The transaction's key at the gateway.
     #[schema(example = "20250816:TR:9577c5", pattern = "^[!-~]{1,100}$")]
     transaction_key: String,
-    /// The order as the gateway knows it.
+}
+
+/// What is read of a callback without a token. Everything else in it, the card number too, is skipped, whatever it is.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "describes pg_protocol::UntokenedCallback in the OpenAPI document")]
+pub(crate) struct UntokenedCallbackBody {
+    /// The order as the gateway knows it; a whole number is taken, too.
     #[schema(example = "100001")]
     order_id: String,
-    /// In won.
-    #[schema(example = 30000)]
-    amount: i64,
-    /// PENDING, SUCCESS or FAILED.
-    #[schema(example = "SUCCESS")]
-    status: String,
-    /// What the gateway says about it.
-    reason: Option<String>,
 }
 
 /// Takes the payment gateway's callback for the payment that the token names.
@@ -58,7 +60,7 @@ pub(crate) async fn receive_callback(
     payload: web::Payload,
 ) -> Result<HttpResponse, Failure> {
     let token = request.match_info().get("token").unwrap_or_default().to_owned();
-    receive(&state, &request, payload, async |callback| {
+    receive(&state, &request, payload, async |callback: Callback| {
         let key = GatewayKey::new(callback.transaction_key).map_err(|_| Failure::field("transactionKey"))?;
         state.runner.run(move |app| async move { app.receive_callback(&token, &key).await }).await
     })
@@ -69,7 +71,7 @@ pub(crate) async fn receive_callback(
 /// throttled.
 #[utoipa::path(
     post, path = "/api/v1/payments/callback", operation_id = "receiveUntokenedCallback", tag = "callbacks",
-    request_body(content = CallbackBody, example = json!({
+    request_body(content = UntokenedCallbackBody, example = json!({
         "transactionKey": "20250816:TR:9577c5", "orderId": "100001", "cardType": "SAMSUNG",
         "cardNo": "1234-5678-9814-1451", "amount": 30000, "status": "SUCCESS", "reason": "정상 승인되었습니다.",
     })),
@@ -80,12 +82,11 @@ pub(crate) async fn receive_untokened_callback(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Failure> {
-    receive(&state, &request, payload, async |callback| {
-        let order = digits(&callback.order_id).and_then(|id| OrderId::new(id).ok());
-        let order = order.ok_or(Failure::new(Case::OrderNotFound))?;
-        let receipt =
-            state.runner.run(move |app| async move { app.receive_untokened_callback(order).await }).await;
-        receipt.map_err(|failure| match failure.case() {
+    receive(&state, &request, payload, async |callback: UntokenedCallback| {
+        let order = GatewayOrderRef::from_gateway(callback.order_id);
+        let noted =
+            state.runner.run(move |app| async move { app.receive_unproven_callback(order).await }).await;
+        noted.map_err(|failure| match failure.case() {
             Case::CallbackNotFound => Case::OrderNotFound.into(),
             _ => failure,
         })
@@ -93,18 +94,18 @@ pub(crate) async fn receive_untokened_callback(
     .await
 }
 
-/// Reads a callback, has it taken and then looked into, and counts what came of it. The body may claim any content type:
+/// Reads a callback, has it written down, and counts what came of it; the worker for what was woken does the rest. The body may claim any content type:
 /// gateways differ in that.
-async fn receive(
+async fn receive<T: DeserializeOwned>(
     state: &ApiState,
     request: &HttpRequest,
     payload: web::Payload,
-    take: impl AsyncFnOnce(Callback) -> Result<CallbackReceipt, Failure>,
+    take: impl AsyncFnOnce(T) -> Result<PaymentId, Failure>,
 ) -> Result<HttpResponse, Failure> {
     let limits = BodyLimits { max_size: MAX_SIZE, ..state.body_limits };
     let received = async {
         let body = read_body(payload.into_inner(), announced_length(request.headers()), limits).await?;
-        take(parse(&body)?).await
+        take(parse(body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&body))?).await
     }
     .await;
     let result = match &received {
@@ -114,17 +115,6 @@ async fn receive(
         Err(_) => "unreadable",
     };
     metrics::counter!("callback_received_total", "result" => result).increment(1);
-    examine(state, received?.payment_id);
+    received?;
     ok(CallbackTaken {})
-}
-
-/// Asks the gateway in a task of its own, and tells those who wait for the order.
-fn examine(state: &ApiState, payment_id: PaymentId) {
-    let (application, changes) = (state.runner.application.clone(), state.changes.clone());
-    state.runner.detach(async move {
-        application.examine_callback(payment_id).await;
-        if let Ok(Some(view)) = application.queries().payment(None, payment_id).await {
-            changes.tell(view.record.payment.value.order_id());
-        }
-    });
 }

@@ -19,11 +19,15 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
     config
         .service(resource(
             "/api/v1/orders",
-            "GET, POST",
+            "GET, HEAD, POST",
             [get().to(orders::list_orders), post().to(place_order::place_order)],
         ))
-        .service(resource("/api/v1/orders/{orderId}", "GET", [get().to(orders::get_order)]))
-        .service(resource("/api/v1/orders/{orderId}/events", "GET", [get().to(orders::stream_order_events)]))
+        .service(resource("/api/v1/orders/{orderId}", "GET, HEAD", [get().to(orders::get_order)]))
+        .service(resource(
+            "/api/v1/orders/{orderId}/events",
+            "GET, HEAD",
+            [get().to(orders::stream_order_events)],
+        ))
         .service(resource(
             "/api/v1/payments/callback",
             "POST",
@@ -34,12 +38,12 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
             "POST",
             [post().to(callbacks::receive_callback)],
         ))
-        .service(resource("/api/v1/payments/{paymentId}", "GET", [get().to(payments::get_payment)]))
+        .service(resource("/api/v1/payments/{paymentId}", "GET, HEAD", [get().to(payments::get_payment)]))
         .service(resource("/api/v1/payments/{paymentId}/sync", "POST", [post().to(payments::sync_payment)]))
-        .service(resource("/api/v1/points", "GET", [get().to(goods::get_points)]))
+        .service(resource("/api/v1/points", "GET, HEAD", [get().to(goods::get_points)]))
         .service(resource("/api/v1/points/charge", "POST", [post().to(goods::charge_points)]))
-        .service(resource("/api/v1/issued-coupons", "GET", [get().to(goods::list_issued_coupons)]))
+        .service(resource("/api/v1/issued-coupons", "GET, HEAD", [get().to(goods::list_issued_coupons)]))
         .service(resource("/api/v1/issued-coupons/{couponId}", "POST", [post().to(goods::issue_coupon)]))
-        .service(resource("/api/v1/products", "GET", [get().to(goods::list_products)]))
-        .service(resource("/api/v1/products/{productId}", "GET", [get().to(goods::get_product)]));
+        .service(resource("/api/v1/products", "GET, HEAD", [get().to(goods::list_products)]))
+        .service(resource("/api/v1/products/{productId}", "GET, HEAD", [get().to(goods::get_product)]));
 }

@@ -5,7 +5,7 @@ use crate::auth::Buyer;
 use crate::events;
 use crate::http::envelope::{Envelope, ok};
 use crate::http::failure::{Case, Failure};
-use crate::http::read::{Id, PageParams, Query, duration, page};
+use crate::http::read::{Id, PageParams, Query, digits, duration, page, single_header};
 use crate::state::ApiState;
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -67,7 +67,7 @@ pub(crate) async fn find_in_turn(state: &ApiState, user: UserId, id: OrderId) ->
 
 /// Nothing will change in it any more.
 pub(crate) fn is_final(order: &OrderView) -> bool {
-    order.payment.payment.value.status().is_terminal()
+    order.payment.payment.status().is_terminal()
 }
 
 /// Lists the buyer's orders, newest first.
@@ -103,25 +103,29 @@ struct OrderEventBody {
     /// `payment`, and at last `end`.
     #[schema(example = "payment", pattern = "^(payment|end)$")]
     event: String,
-    /// Counts up; `end` has none.
-    #[schema(nullable = false, example = "2", pattern = "^[0-9]+$")]
-    id: Option<String>,
+    /// Counts the changes of this order, from 1; the last one is `end`.
+    #[schema(example = "2", pattern = "^([0-9]+|end)$")]
+    id: String,
     /// JSON: a row of the payment's history, or the order.
     data: String,
 }
 
 /// Streams an order's changes as server-sent events: first what happened so far, then each change as it happens.
 ///
-/// Each event has the name `payment`, an `id` that counts up, and one row of the payment's history as `data`. The stream ends
-/// with an event `end` that bears the order, once the payment is final. A client that lost the connection sends the
-/// `Last-Event-ID` it has seen and gets only what came after.
+/// Each event has the name `payment`, an `id` that counts up from 1, and one row of the payment's history as `data`. The stream
+/// ends with an event `end` that bears the order, once the payment is final: close the connection then. A client that lost it
+/// sends the `Last-Event-ID` it has seen and gets only what came after. Whoever comes back although he has seen the `end`, as a
+/// browser's `EventSource` does that was not closed, gets 204, upon which it does not come again.
 #[utoipa::path(
     get, path = "/api/v1/orders/{orderId}/events", operation_id = "streamOrderEvents", tag = "orders",
     params(
         ("orderId" = i64, Path, minimum = 1, maximum = 9007199254740991_i64, example = 100001),
-        ("Last-Event-ID" = Option<String>, Header, pattern = "^[0-9]{1,18}$", example = "1", description = "The last event that was seen"),
+        ("Last-Event-ID" = Option<String>, Header, pattern = "^([0-9]{1,18}|end)$", example = "1", description = "The last event that was seen"),
     ),
-    responses((status = 200, description = "The stream; the schema is that of each event", body = OrderEventBody, content_type = "text/event-stream")),
+    responses(
+        (status = 200, description = "The stream; the schema is that of each event", body = OrderEventBody, content_type = "text/event-stream"),
+        (status = 204, description = "The client has seen the end"),
+    ),
 )]
 pub(crate) async fn stream_order_events(
     state: web::Data<ApiState>,
@@ -129,9 +133,15 @@ pub(crate) async fn stream_order_events(
     buyer: Buyer,
     Id(id): Id<OrderId>,
 ) -> Result<HttpResponse, Failure> {
-    let seen = last_event_id(request.headers())?;
+    let seen = Seen::of(request.headers())?;
     let order = find(&state, buyer.0, id).await?;
-    let payment_id = order.payment.payment.value.id();
+    let seen = match seen {
+        Seen::Changes(seen) => seen,
+        Seen::End if is_final(&order) => return Ok(HttpResponse::NoContent().finish()),
+        // Not of this order: its end is still to come.
+        Seen::End => 0,
+    };
+    let payment_id = order.payment.payment.id();
     let permit =
         Arc::clone(&state.streams).try_acquire_owned().map_err(|_| Failure::new(Case::Overloaded))?;
     let state = state.into_inner();
@@ -139,10 +149,25 @@ pub(crate) async fn stream_order_events(
     Ok(HttpResponse::Ok().insert_header((CONTENT_TYPE, "text/event-stream")).streaming(stream))
 }
 
-fn last_event_id(headers: &HeaderMap) -> Result<i64, Failure> {
-    let invalid = || Failure::parameter("Last-Event-ID");
-    match crate::http::read::single_header(headers, "last-event-id").map_err(|()| invalid())? {
-        None | Some("") => Ok(0),
-        Some(text) => crate::http::read::digits(text).ok_or_else(invalid),
+/// What a client has seen of a stream.
+enum Seen {
+    /// So many changes.
+    Changes(usize),
+    /// All of it.
+    End,
+}
+
+impl Seen {
+    /// By the header `Last-Event-ID`.
+    fn of(headers: &HeaderMap) -> Result<Self, Failure> {
+        let invalid = || Failure::parameter("Last-Event-ID");
+        match single_header(headers, "last-event-id").map_err(|()| invalid())? {
+            None | Some("") => Ok(Self::Changes(0)),
+            Some(events::END) => Ok(Self::End),
+            Some(text) => digits(text)
+                .and_then(|seen| usize::try_from(seen).ok())
+                .map(Self::Changes)
+                .ok_or_else(invalid),
+        }
     }
 }

@@ -33,7 +33,8 @@ async fn find(state: &ApiState, user: UserId, id: PaymentId) -> Result<PaymentVi
     found.ok_or(Case::PaymentNotFound.into())
 }
 
-/// Asks the payment gateway about a payment now, and settles it. A payment that has ended is shown as it is.
+/// Asks the payment gateway about a payment now, and settles it. A payment that has ended stays as it is, but the gateway is
+/// asked about it, too: what it charged against our books becomes an operator's matter.
 #[utoipa::path(
     post, path = "/api/v1/payments/{paymentId}/sync", operation_id = "syncPayment", tag = "payments",
     params(("paymentId" = i64, Path, minimum = 1, maximum = 9007199254740991_i64, example = 1)),
@@ -44,7 +45,7 @@ pub(crate) async fn sync_payment(
     buyer: Buyer,
     Id(id): Id<PaymentId>,
 ) -> Result<HttpResponse, Failure> {
-    let order = find(&state, buyer.0, id).await?.record.payment.value.order_id();
+    let order = find(&state, buyer.0, id).await?.record.payment.order_id();
     let payment = state.runner.run(move |app| sync(app, id)).await;
     state.changes.tell(order);
     ok(PaymentDetailBody::from(&payment?))
@@ -57,7 +58,7 @@ pub(crate) async fn sync(application: Application, id: PaymentId) -> Result<Paym
     match synced.examined {
         Examined::Settled(_) | Examined::NothingToAsk | Examined::Parked => Ok(synced.payment),
         Examined::NotClaimed => {
-            Err(Failure::new(Case::SyncTooSoon).retry_after(application.policy().query_interval))
+            Err(Failure::new(Case::SyncTooSoon).retry_after(application.policy().sync_interval))
         }
         Examined::Unreachable => Err(Case::GatewayNotAsked.into()),
         Examined::Failed => Err(Case::DatabaseUnavailable.into()),

@@ -182,9 +182,7 @@ pub(crate) async fn place_order(
         notice.get_or_init(|| order.clone());
     }));
     let under_way = state.admit_order()?;
-    if command.idempotency.is_none()
-        && state.repeats.is_repeated(command.user_id, fingerprint(&command), Instant::now())
-    {
+    if command.idempotency.is_none() && state.repeats.is_repeated(&command, Instant::now()) {
         metrics::counter!("possible_duplicate_orders_total").increment(1);
     }
     let (application, changes) = (state.runner.application.clone(), state.changes.clone());
@@ -233,7 +231,8 @@ impl Told {
     fn of(outcome: &PlaceOrderOutcome, locale: Locale) -> Self {
         let retry_after = match outcome {
             PlaceOrderOutcome::CircuitOpen { retry_after, .. }
-            | PlaceOrderOutcome::GatewayUnavailable { retry_after, .. } => Some(*retry_after),
+            | PlaceOrderOutcome::GatewayUnavailable { retry_after, .. }
+            | PlaceOrderOutcome::NotSent { retry_after, .. } => Some(*retry_after),
             PlaceOrderOutcome::Paid(_)
             | PlaceOrderOutcome::InProgress(_)
             | PlaceOrderOutcome::Confirming(_)
@@ -257,7 +256,8 @@ fn order(outcome: &PlaceOrderOutcome) -> Option<&OrderView> {
         | PlaceOrderOutcome::Confirming(order)
         | PlaceOrderOutcome::Refused { order, .. }
         | PlaceOrderOutcome::CircuitOpen { order, .. }
-        | PlaceOrderOutcome::GatewayUnavailable { order, .. } => Some(order),
+        | PlaceOrderOutcome::GatewayUnavailable { order, .. }
+        | PlaceOrderOutcome::NotSent { order, .. } => Some(order),
         PlaceOrderOutcome::Replayed(_) => None,
     }
 }
@@ -280,6 +280,7 @@ fn told(outcome: &PlaceOrderOutcome, locale: Locale) -> StoredAnswer {
         }
         PlaceOrderOutcome::CircuitOpen { order, .. } => (order, Failure::new(Case::CircuitOpen)),
         PlaceOrderOutcome::GatewayUnavailable { order, .. } => (order, Failure::new(Case::GatewayNotReached)),
+        PlaceOrderOutcome::NotSent { order, .. } => (order, Failure::new(Case::PaymentNotSent)),
     };
     let envelope = Envelope::failure(&failure, locale, Some(OrderBody::from(order)));
     stored(failure.status(), &envelope)

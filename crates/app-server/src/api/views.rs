@@ -127,7 +127,7 @@ pub(crate) struct PaymentBody {
 
 impl From<&PaymentRecord> for PaymentBody {
     fn from(record: &PaymentRecord) -> Self {
-        let payment = &record.payment.value;
+        let payment = &record.payment;
         let amounts = payment.amounts();
         let failure_message = match payment.state() {
             PaymentState::Failed { message, .. } => message.as_ref().map(|text| text.as_str().to_owned()),
@@ -213,8 +213,9 @@ pub(crate) struct OrderPage {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PaymentEventBody {
-    /// Counts up.
-    sequence: i64,
+    /// Counts up, from 1 for each payment.
+    #[schema(minimum = 1, example = 2)]
+    sequence: usize,
     /// The status before; `null` for the first row.
     #[schema(required = true)]
     from: Option<PaymentStatus>,
@@ -233,10 +234,16 @@ pub(crate) struct PaymentEventBody {
     at: OffsetDateTime,
 }
 
-impl From<&PaymentEventView> for PaymentEventBody {
-    fn from(event: &PaymentEventView) -> Self {
+impl PaymentEventBody {
+    /// The rows of a payment's history, oldest first. They are counted here: the numbers that they have in the store
+    /// count over all payments, and would tell every buyer how many there are.
+    pub(crate) fn all(history: &[PaymentEventView]) -> impl Iterator<Item = Self> {
+        history.iter().zip(1..).map(|(event, sequence)| Self::new(event, sequence))
+    }
+
+    fn new(event: &PaymentEventView, sequence: usize) -> Self {
         Self {
-            sequence: event.sequence,
+            sequence,
             from: event.from.map(Into::into),
             to: event.to.into(),
             cause: event.cause.into(),
@@ -268,9 +275,9 @@ pub(crate) struct PaymentDetailBody {
 impl From<&PaymentView> for PaymentDetailBody {
     fn from(view: &PaymentView) -> Self {
         Self {
-            order_id: view.record.payment.value.order_id().get(),
+            order_id: view.record.payment.order_id().get(),
             payment: PaymentBody::from(&view.record),
-            history: view.history.iter().map(PaymentEventBody::from).collect(),
+            history: PaymentEventBody::all(&view.history).collect(),
             next_check_at: view.next_check_at,
         }
     }

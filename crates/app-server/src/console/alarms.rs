@@ -99,7 +99,7 @@ fn database_away(facts: &Facts<'_>) -> Alarm {
 
 fn stuck(facts: &Facts<'_>, statistics: &PaymentStatistics) -> Option<Alarm> {
     let (t, oldest) = (facts.t, statistics.oldest_unsettled?);
-    if oldest <= facts.policy.force_fail_after + OVERDUE {
+    if oldest <= facts.policy.rules.force_fail_after + OVERDUE {
         return None;
     }
     Some(Alarm::new(

@@ -1,7 +1,8 @@
 //! What happened in this process during the last hour: samples of the same numbers that `/metrics` shows.
 //!
-//! One task takes a sample every few seconds; the oldest make room. Counters only grow while a process lives, so that what
-//! happened in a stretch of time is the difference of two samples.
+//! One task takes a sample every few seconds while somebody watches, else one a minute that costs the database nothing; the
+//! oldest make room. Counters only grow while a process lives, so that what happened in a stretch of time is the difference of
+//! two samples.
 
 use super::latency::Buckets;
 use super::scrape::series;
@@ -10,10 +11,15 @@ use crate::state::OpsState;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
-/// Between two samples.
+/// Between two samples while somebody watches.
 const INTERVAL: Duration = Duration::from_secs(3);
+/// Between two samples while nobody does.
+const IDLE_INTERVAL: Duration = Duration::from_secs(60);
+/// Somebody watches who has looked at a page so long ago at most: open pages look every few seconds.
+const WATCHED_FOR: Duration = Duration::from_secs(30);
 /// As far back as the pages look.
 pub(super) const SPAN: Duration = Duration::from_secs(3600);
 /// The samples of [`SPAN`], and one before them.
@@ -51,7 +57,7 @@ impl Orders {
         match result {
             "paid" | "in_progress" | "confirming" => self.accepted += count,
             "refused" => self.refused += count,
-            "circuit_open" | "pg_unavailable" | "unavailable" | "conflict" | "error" => {
+            "circuit_open" | "pg_unavailable" | "not_sent" | "unavailable" | "conflict" | "error" => {
                 self.troubled += count
             }
             _ => {}
@@ -286,12 +292,34 @@ impl History {
 
 /// The history, as the pages and the task share it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Shared(Arc<Mutex<History>>);
+pub(super) struct Shared(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    history: Mutex<History>,
+    /// When a page was last looked at.
+    looked_at: Mutex<Option<Instant>>,
+    looked: Notify,
+}
 
 impl Shared {
-    /// Never held over an await.
+    /// For a page that somebody looks at. Never held over an await.
     pub(super) fn read(&self) -> MutexGuard<'_, History> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let was_watched = self.is_watched();
+        *self.0.looked_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        if !was_watched {
+            self.0.looked.notify_one();
+        }
+        self.history()
+    }
+
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.0.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_watched(&self) -> bool {
+        let looked_at = *self.0.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
+        looked_at.is_some_and(|at| at.elapsed() <= WATCHED_FOR)
     }
 }
 
@@ -308,12 +336,16 @@ impl Recorder {
 
     /// Takes samples until the program begins to stop.
     pub(super) async fn run(self) {
-        let mut ticks = tokio::time::interval(INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let work = async {
             loop {
-                ticks.tick().await;
-                self.sample().await;
+                let watched = self.history.is_watched();
+                self.sample(watched).await;
+                if watched {
+                    tokio::time::sleep(INTERVAL).await;
+                } else {
+                    // Whoever looks again sees numbers of now at the page's next look.
+                    drop(tokio::time::timeout(IDLE_INTERVAL, self.history.0.looked.notified()).await);
+                }
             }
         };
         tokio::select! {
@@ -322,12 +354,14 @@ impl Recorder {
         }
     }
 
-    async fn sample(&self) {
+    async fn sample(&self, watched: bool) {
         // When the database is away its numbers stay as they were; everything else is recorded all the same.
-        drop(tokio::time::timeout(PATIENCE, (self.ops.publish_metrics)()).await);
+        if watched {
+            drop(tokio::time::timeout(PATIENCE, (self.ops.publish_metrics)()).await);
+        }
         let (text, circuits) = ((self.ops.metrics)(), self.ops.circuits.list());
         let sample = Sample::read(Instant::now(), &text, &circuits);
-        self.history.read().push(sample);
+        self.history.history().push(sample);
     }
 }
 

@@ -112,21 +112,21 @@ pub(crate) fn start(ops: &Arc<OpsState>, settings: &Settings) -> Console {
 pub(crate) fn routes(config: &mut web::ServiceConfig) {
     let (get, post) = (web::get, web::post);
     config
-        .service(resource("/", "GET", [get().to(overview::show)]))
-        .service(resource("/payments", "GET", [get().to(payments::list)]))
-        .service(resource("/payments/{paymentId}", "GET", [get().to(payment::show)]))
+        .service(resource("/", "GET, HEAD", [get().to(overview::show)]))
+        .service(resource("/payments", "GET, HEAD", [get().to(payments::list)]))
+        .service(resource("/payments/{paymentId}", "GET, HEAD", [get().to(payment::show)]))
         .service(resource("/payments/{paymentId}/sync", "POST", [post().to(payment::sync)]))
-        .service(resource("/discrepancies", "GET", [get().to(discrepancies::list)]))
-        .service(resource("/discrepancies/{discrepancyId}", "GET", [get().to(discrepancies::show)]))
+        .service(resource("/discrepancies", "GET, HEAD", [get().to(discrepancies::list)]))
+        .service(resource("/discrepancies/{discrepancyId}", "GET, HEAD", [get().to(discrepancies::show)]))
         .service(resource(
             "/discrepancies/{discrepancyId}/resolve",
             "POST",
             [post().to(discrepancies::resolve)],
         ))
-        .service(resource("/circuits", "GET", [get().to(circuits::show)]))
+        .service(resource("/circuits", "GET, HEAD", [get().to(circuits::show)]))
         .service(resource("/circuits/{name}", "POST", [post().to(circuits::set)]))
-        .service(resource("/reconciler", "GET", [get().to(reconciler::show)]))
-        .service(resource("/login", "GET, POST", [get().to(session::show), post().to(session::begin)]))
+        .service(resource("/reconciler", "GET, HEAD", [get().to(reconciler::show)]))
+        .service(resource("/login", "GET, HEAD, POST", [get().to(session::show), post().to(session::begin)]))
         .service(resource("/logout", "POST", [post().to(session::end)]))
-        .service(resource("/assets/{file}", "GET", [get().to(assets::file)]));
+        .service(resource("/assets/{file}", "GET, HEAD", [get().to(assets::file)]));
 }

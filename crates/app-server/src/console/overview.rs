@@ -92,9 +92,9 @@ pub(super) async fn show(context: Context) -> HttpResponse {
 
 async fn read_database(context: &Context) -> Result<(PaymentStatistics, Worklist), Failure> {
     let asked = context.ops.runner.run(|app| async move {
-        let (queries, min_age) = (app.queries(), app.policy().min_age);
+        let queries = app.queries();
         let statistics = queries.statistics().await?;
-        Ok::<_, StoreError>((statistics, queries.worklist(min_age, LOOKED_AT).await?))
+        Ok::<_, StoreError>((statistics, queries.worklist(LOOKED_AT).await?))
     });
     match tokio::time::timeout(PATIENCE, asked).await {
         Ok(read) => read,

@@ -169,7 +169,7 @@ fn language(text: &str) -> Option<Locale> {
 
 /// The database's moment.
 pub(super) async fn moment(app: &Application) -> Result<Timestamp, StoreError> {
-    Ok(app.queries().worklist(app.policy().min_age, 1).await?.now)
+    Ok(app.queries().worklist(1).await?.now)
 }
 
 /// The pages that the navigation leads to.

@@ -15,9 +15,9 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use application::Policy;
 use application::examine::Examined;
-use application::settle::Settled;
 use askama::Template;
 use domain::ports::{Cause, DiscrepancyView, OrderView, PaymentView, StoreError};
+use domain::settlement::Settled;
 use domain::{GatewayOrderRef, OrderStatus, PaymentId, PaymentState, PaymentStatus, Timestamp};
 use std::time::Duration;
 
@@ -90,7 +90,7 @@ async fn read(context: &Context, id: PaymentId) -> Result<Facts, Failure> {
         .run(move |app| async move {
             let queries = app.queries();
             let Some(view) = queries.payment(None, id).await? else { return Ok(None) };
-            let order = queries.order(None, view.record.payment.value.order_id()).await?;
+            let order = queries.order(None, view.record.payment.order_id()).await?;
             let ledger = queries.discrepancies_of(id).await?;
             let now = moment(&app).await?;
             Ok::<_, StoreError>(Some(Facts { view, order, ledger, now }))
@@ -112,7 +112,7 @@ pub(super) async fn show(context: Context) -> HttpResponse {
 fn page(context: &Context, facts: &Facts) -> PaymentPage {
     let Facts { view, order, ledger, now } = facts;
     let (record, now, t) = (&view.record, *now, context.texts());
-    let payment = &record.payment.value;
+    let payment = &record.payment;
     let amounts = payment.amounts();
     let money = |amount| won(amount, t);
     let unless_zero = |amount: domain::Money| (amount.won() != 0).then(|| money(amount));
@@ -145,7 +145,7 @@ fn page(context: &Context, facts: &Facts) -> PaymentPage {
         strip_length,
         steps: steps(view, t),
         key: payment.key().map(|key| key.as_str().to_owned()),
-        gateway_order: GatewayOrderRef::from(payment.order_id()).as_str().to_owned(),
+        gateway_order: view.record.order_ref.as_str().to_owned(),
         merchant: record.merchant.as_str().to_owned(),
         send_deadline: date_time(record.send_deadline),
         placed: format!("{} ({})", date_time(record.created_at), relative(record.created_at, now, t)),
@@ -219,12 +219,11 @@ fn what_next(view: &PaymentView, now: Timestamp, policy: &Policy, t: Texts) -> V
         return vec![t.say("next-parked").to_owned()];
     }
     let when = |at: Timestamp| [("when", format!("{} ({})", clock(at), relative(at, now, t)).into())];
-    let payment = &view.record.payment.value;
+    let payment = &view.record.payment;
     match (payment.status(), view.next_check_at) {
         (PaymentStatus::Pending | PaymentStatus::InProgress, next_check_at) => {
-            let old_enough = view.record.updated_at + policy.min_age;
-            let due = when(next_check_at.map_or(old_enough, |at| at.max(old_enough)));
-            let forced = when(view.record.created_at + policy.force_fail_after);
+            let due = when(next_check_at.unwrap_or(view.record.updated_at));
+            let forced = when(view.record.created_at + policy.rules.force_fail_after);
             let mut next = match payment.key() {
                 Some(_) => vec![t.fill("next-by-key", due)],
                 None => vec![t.say("next-unknown").to_owned(), t.fill("next-by-order", due)],
@@ -252,7 +251,9 @@ pub(super) async fn sync(context: Context, _form: Form) -> HttpResponse {
             Examined::Settled(Settled::Failed { .. }) => Notice::Failed,
             Examined::Settled(Settled::Waiting(_) | Settled::InProgress) => Notice::StillWaiting,
             Examined::Settled(Settled::AlreadyEnded) | Examined::NothingToAsk => Notice::NothingToAsk,
-            Examined::Settled(Settled::LeaseLost) | Examined::NotClaimed => Notice::TooSoon,
+            // What was backed off is told by why, not by this.
+            Examined::Settled(Settled::LeaseLost | Settled::BackedOff | Settled::Parked)
+            | Examined::NotClaimed => Notice::TooSoon,
             Examined::Unreachable => Notice::NotAsked,
             Examined::Failed => Notice::NotExamined,
             Examined::Parked => Notice::Parked,

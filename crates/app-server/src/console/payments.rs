@@ -67,7 +67,7 @@ pub(super) const fn status_class(status: PaymentStatus) -> &'static str {
 }
 
 fn row(context: &Context, record: &PaymentRecord, now: Timestamp) -> Row {
-    let payment = &record.payment.value;
+    let payment = &record.payment;
     Row {
         id: payment.id().get(),
         order_id: payment.order_id().get(),
@@ -119,7 +119,7 @@ pub(super) async fn list(context: Context) -> HttpResponse {
         let wanted = Wanted::of(&context)?;
         let is_first = wanted.before.is_none();
         let (now, records) = read(&context, wanted).await?;
-        let (records, cursor) = page(records, PAGE, |record| record.payment.value.id().get());
+        let (records, cursor) = page(records, PAGE, |record| record.payment.id().get());
         let filtered = !context.parameter("status").is_empty() || !context.parameter("older").is_empty();
         let page = PaymentsPage {
             frame: context.frame(Nav::Payments, context.texts().say("payments")).at(now),
@@ -146,9 +146,9 @@ async fn find_payment(context: &Context, text: &str) -> Result<Option<PaymentId>
         .run(move |app| async move {
             // Order ids begin at 100001; a payment of such a number is found by its own page's address.
             if let Ok(id) = OrderId::new(number)
-                && let Some(found) = app.queries().payment_of_order(id).await?
+                && let Some(found) = app.queries().order(None, id).await?
             {
-                return Ok(Some(found));
+                return Ok(Some(found.payment.payment.id()));
             }
             let Ok(id) = PaymentId::new(number) else { return Ok(None) };
             Ok::<_, StoreError>(app.queries().payment(None, id).await?.map(|_| id))
@@ -169,7 +169,7 @@ async fn read(context: &Context, wanted: Wanted) -> Result<(Timestamp, Vec<Payme
                 let filter = AdminPaymentFilter { status, older_than, before, limit: PAGE + 1 };
                 records.extend(app.queries().payments(&filter).await?);
             }
-            records.sort_by_key(|record| std::cmp::Reverse(record.payment.value.id()));
+            records.sort_by_key(|record| std::cmp::Reverse(record.payment.id()));
             records.truncate(PAGE as usize + 1);
             Ok::<_, StoreError>((now, records))
         })

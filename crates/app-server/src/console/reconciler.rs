@@ -63,7 +63,7 @@ pub(super) async fn show(context: Context) -> HttpResponse {
             .runner
             .run(|app| async move {
                 let queries = app.queries();
-                let worklist = queries.worklist(app.policy().min_age, LOOKED_AT).await?;
+                let worklist = queries.worklist(LOOKED_AT).await?;
                 let recent = queries.recent_events(Cause::Reconciler, LATELY).await?;
                 Ok::<_, StoreError>((worklist, recent))
             })

@@ -5,6 +5,8 @@ use super::access_log::{REQUEST_ID, RequestLabel};
 use super::envelope::render_failure;
 use super::failure::{Case, Failure};
 use super::locale::Preferences;
+use super::wire::Wire;
+use crate::proxies::Proxies;
 use crate::state::{Limiter, Prepared};
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -16,6 +18,7 @@ use actix_web::http::header::{
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage as _, HttpRequest, HttpResponse, ResponseError, web};
 use bootstrap::settings::Locale;
+use std::net::IpAddr;
 
 /// Without the border (it is always there) a failure would be told like this.
 impl ResponseError for Failure {
@@ -41,7 +44,7 @@ pub(crate) fn request_label(request: &HttpRequest) -> String {
 
 /// Lets a request in and its answer out.
 pub(crate) async fn border(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let prepared = request.app_data::<web::Data<Prepared>>().map(|prepared| *prepared.get_ref());
@@ -51,8 +54,9 @@ pub(crate) async fn border(
 
     let limited = request
         .app_data::<web::Data<Limiter>>()
-        .and_then(|limiter| limiter.check_address(request.peer_addr()?.ip()).err());
+        .and_then(|limiter| limiter.check_address(client(&request)?).err());
     let too_large = prepared.and_then(|prepared| prepared.head.check(request.head()).err());
+    let wire = Wire::take(&mut request);
     let response = match limited.or(too_large) {
         Some(failure) => request.into_response(HttpResponse::from_error(failure)),
         None => next.call(request).await?.map_into_boxed_body(),
@@ -62,7 +66,13 @@ pub(crate) async fn border(
     let mut response = rendered(response, preferences, &label);
     let is_docs = response.request().path().starts_with("/docs");
     finish(response.headers_mut(), preferences, &label, is_docs);
-    Ok(response)
+    Ok(wire.fit(response))
+}
+
+/// Who asks, as far as the proxies in front are believed.
+fn client(request: &ServiceRequest) -> Option<IpAddr> {
+    let peer = request.peer_addr()?.ip();
+    Some(request.app_data::<web::Data<Proxies>>()?.client(peer, request.headers()))
 }
 
 /// A failed call's answer, in the form its client can read. What the framework refused by itself (there is hardly

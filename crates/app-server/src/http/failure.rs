@@ -136,6 +136,7 @@ table! {
     // Who asks.
     TokenRequired => Unauthorized, "TOKEN_REQUIRED", DEBUG;
     InvalidToken => Unauthorized, "INVALID_TOKEN", INFO;
+    UserIdNotTrusted => Unauthorized, "USER_ID_NOT_TRUSTED", DEBUG;
     SelfChargeDisabled => Forbidden, "SELF_CHARGE_DISABLED", INFO;
     LoopbackOnly => Forbidden, "LOOPBACK_ONLY", WARN;
     CrossSite => Forbidden, "CROSS_SITE", WARN;
@@ -167,6 +168,7 @@ table! {
     GatewayNotAsked => ServiceUnavailable, "GATEWAY_NOT_ASKED", INFO;
     // Us.
     DatabaseUnavailable => ServiceUnavailable, "DATABASE_UNAVAILABLE", WARN;
+    PaymentNotSent => ServiceUnavailable, "PAYMENT_NOT_SENT", WARN;
     OutcomeUnknown => ServiceUnavailable, "OUTCOME_UNKNOWN", WARN;
     Overloaded => ServiceUnavailable, "OVERLOADED", WARN;
     ShuttingDown => ServiceUnavailable, "SHUTTING_DOWN", INFO;

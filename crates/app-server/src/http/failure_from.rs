@@ -1,9 +1,9 @@
 //! Which line of the table each error of domain and use-cases is: matches without `_`, so that a new error stops the build.
 
 use super::failure::{Case, Failure};
-use application::PlaceOrderError;
+use application::callbacks::ReceiveCallbackError;
 use application::manage::ManageError;
-use application::receive_callback::ReceiveCallbackError;
+use application::{BatchError, PlaceOrderError};
 use domain::placement::PlacementError;
 use domain::ports::StoreError;
 use domain::{
@@ -29,11 +29,24 @@ impl From<PlaceOrderError> for Failure {
             PlaceOrderError::IdempotencyInProgress => Case::IdempotencyInProgress,
             PlaceOrderError::IdempotencyKeyReused => Case::IdempotencyKeyReused,
             PlaceOrderError::Conflict => Case::ConcurrentUpdate,
-            PlaceOrderError::Unavailable(_) => Case::DatabaseUnavailable,
+            PlaceOrderError::Unavailable(BatchError::Full | BatchError::TooLate) => Case::Overloaded,
+            PlaceOrderError::Unavailable(BatchError::Store(_) | BatchError::Abandoned) => {
+                Case::DatabaseUnavailable
+            }
             PlaceOrderError::OutcomeUnknown => Case::OutcomeUnknown,
             PlaceOrderError::Internal(_) => Case::Internal,
         };
         Self::new(case).because(&error)
+    }
+}
+
+impl From<BatchError> for Failure {
+    fn from(error: BatchError) -> Self {
+        match error {
+            BatchError::Store(error) => error.into(),
+            BatchError::Full | BatchError::TooLate => Self::new(Case::Overloaded).because(&error),
+            BatchError::Abandoned => Self::new(Case::DatabaseUnavailable).because(&error),
+        }
     }
 }
 

@@ -8,3 +8,4 @@ pub(crate) mod failure_from;
 pub(crate) mod locale;
 pub(crate) mod read;
 pub(crate) mod routes;
+mod wire;

@@ -38,7 +38,7 @@ pub(crate) async fn ready(state: web::Data<OpsState>) -> Result<HttpResponse, Fa
     if state.runner.is_stopping() {
         return Err(Case::ShuttingDown.into());
     }
-    let asked = state.runner.run(|app| async move { app.queries().ready().await });
+    let asked = state.runner.run(|app| async move { app.health_queries().ready().await });
     match tokio::time::timeout(PATIENCE, asked).await {
         Ok(Ok(())) => ok(HealthBody { status: "UP" }),
         // Migrations that are missing are no defect of this server: it will be ready once they are applied.

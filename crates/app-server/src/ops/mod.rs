@@ -19,15 +19,15 @@ use std::future::{Ready, ready};
 pub(crate) fn routes(config: &mut web::ServiceConfig) {
     let (get, post, put) = (web::get, web::post, web::put);
     config
-        .service(resource("/health/live", "GET", [get().to(health::live)]))
-        .service(resource("/health/ready", "GET", [get().to(health::ready)]))
-        .service(resource("/metrics", "GET", [get().to(health::metrics)]))
-        .service(resource("/admin/circuits", "GET", [get().to(circuits::list_circuits)]))
+        .service(resource("/health/live", "GET, HEAD", [get().to(health::live)]))
+        .service(resource("/health/ready", "GET, HEAD", [get().to(health::ready)]))
+        .service(resource("/metrics", "GET, HEAD", [get().to(health::metrics)]))
+        .service(resource("/admin/circuits", "GET, HEAD", [get().to(circuits::list_circuits)]))
         .service(resource("/admin/circuits/{name}", "POST", [post().to(circuits::set_circuit)]))
-        .service(resource("/admin/payments", "GET", [get().to(payments::list_payments)]))
-        .service(resource("/admin/payments/{paymentId}", "GET", [get().to(payments::get_payment)]))
+        .service(resource("/admin/payments", "GET, HEAD", [get().to(payments::list_payments)]))
+        .service(resource("/admin/payments/{paymentId}", "GET, HEAD", [get().to(payments::get_payment)]))
         .service(resource("/admin/payments/{paymentId}/sync", "POST", [post().to(payments::sync_payment)]))
-        .service(resource("/admin/discrepancies", "GET", [get().to(discrepancies::list_discrepancies)]))
+        .service(resource("/admin/discrepancies", "GET, HEAD", [get().to(discrepancies::list_discrepancies)]))
         .service(resource(
             "/admin/discrepancies/{discrepancyId}/resolve",
             "POST",

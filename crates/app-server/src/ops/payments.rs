@@ -41,8 +41,8 @@ pub(crate) struct AdminPaymentBody {
 impl From<&PaymentRecord> for AdminPaymentBody {
     fn from(record: &PaymentRecord) -> Self {
         Self {
-            order_id: record.payment.value.order_id().get(),
-            user_id: record.payment.value.user_id().get(),
+            order_id: record.payment.order_id().get(),
+            user_id: record.payment.user_id().get(),
             payment: PaymentBody::from(record),
             merchant_id: record.merchant.as_str().to_owned(),
             send_deadline: record.send_deadline,
@@ -83,7 +83,7 @@ pub(crate) struct AdminPaymentDetailBody {
 impl From<&domain::ports::PaymentView> for AdminPaymentDetailBody {
     fn from(view: &domain::ports::PaymentView) -> Self {
         Self {
-            user_id: view.record.payment.value.user_id().get(),
+            user_id: view.record.payment.user_id().get(),
             payment: PaymentDetailBody::from(view),
             merchant_id: view.record.merchant.as_str().to_owned(),
             send_deadline: view.record.send_deadline,
@@ -111,7 +111,7 @@ pub(crate) async fn list_payments(state: web::Data<OpsState>, query: Query) -> R
         limit: limit + 1,
     };
     let rows = state.runner.run(move |app| async move { app.queries().payments(&filter).await }).await?;
-    let (rows, next_cursor) = page(rows, limit, |record| record.payment.value.id().get());
+    let (rows, next_cursor) = page(rows, limit, |record| record.payment.id().get());
     ok(AdminPaymentPage { payments: rows.iter().map(AdminPaymentBody::from).collect(), next_cursor })
 }
 

@@ -1,9 +1,7 @@
 //! Bad input gets the documented error in the envelope, takes nothing, and panics nobody.
 
-use crate::support::{DEADLINE, Request, Server, assert_failure, card_order};
+use crate::support::{Request, Server, assert_failure, card_order, on_the_wire};
 use bootstrap::shutdown::Drained;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 /// F21, F22.
 #[tokio::test(flavor = "multi_thread")]
@@ -106,14 +104,14 @@ async fn requests_of_the_wrong_form_are_refused_in_the_envelope() {
         assert_failure(&at("GET", path).send().await, 404, "NOT_FOUND", "UNKNOWN_PATH");
     }
     for (method, path, allow) in [
-        ("PUT", "/api/v1/orders", "GET, POST"),
-        ("DELETE", "/api/v1/orders/1", "GET"),
-        ("TRACE", "/api/v1/orders", "GET, POST"),
-        ("OPTIONS", "/api/v1/orders", "GET, POST"),
+        ("PUT", "/api/v1/orders", "GET, HEAD, POST"),
+        ("DELETE", "/api/v1/orders/1", "GET, HEAD"),
+        ("TRACE", "/api/v1/orders", "GET, HEAD, POST"),
+        ("OPTIONS", "/api/v1/orders", "GET, HEAD, POST"),
         ("GET", "/api/v1/payments/callback", "POST"),
         ("GET", "/api/v1/payments/callback/x", "POST"),
-        ("POST", "/docs/", "GET"),
-        ("FOO", "/api/v1/points", "GET"),
+        ("POST", "/docs/", "GET, HEAD"),
+        ("FOO", "/api/v1/points", "GET, HEAD"),
     ] {
         let told = at(method, path).send().await;
         assert_failure(&told, 405, "METHOD_NOT_ALLOWED", "METHOD_NOT_ALLOWED");
@@ -281,16 +279,6 @@ async fn pages_of_other_origins_call_only_where_they_are_allowed() {
     assert_failure(&told, 403, "FORBIDDEN", "CROSS_SITE");
 }
 
-/// Sends these bytes and nothing more; what comes back until the server closes the connection.
-async fn on_the_wire(server: &Server, bytes: &[u8]) -> String {
-    let mut stream = TcpStream::connect(server.addr).await.expect("a server listens");
-    stream.write_all(bytes).await.expect("bytes that are read");
-    let mut answer = Vec::new();
-    let read = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut answer)).await;
-    read.expect("an end in time").expect("an orderly end");
-    String::from_utf8(answer).expect("text")
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn heads_that_are_too_large_are_refused_in_the_envelope() {
     let server =
@@ -339,7 +327,7 @@ async fn what_the_framework_refuses_leaves_nothing_behind() {
     let broken = "\u{1}\u{2}\u{3}\r\n\r\n".to_owned();
     for (bytes, status) in [(long, 431), (many, 431), (broken, 400)] {
         for _ in 0..10 {
-            let told = on_the_wire(&server, bytes.as_bytes()).await;
+            let told = on_the_wire(server.addr, bytes.as_bytes()).await;
             assert!(told.starts_with(&format!("HTTP/1.1 {status} ")), "{told}");
             assert!(told.ends_with("\r\n\r\n"), "no body, and nothing of what was sent: {told}");
         }
@@ -351,6 +339,6 @@ async fn what_the_framework_refuses_leaves_nothing_behind() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_head_that_does_not_come_to_its_end_is_not_waited_for() {
     let server = Server::with(&[("HOLDFAST__SERVER__CLIENT_REQUEST_TIMEOUT", "100ms")]);
-    let told = on_the_wire(&server, b"GET /api/v1/products HTTP/1.1\r\nHost: x\r\nX-Slo").await;
+    let told = on_the_wire(server.addr, b"GET /api/v1/products HTTP/1.1\r\nHost: x\r\nX-Slo").await;
     assert!(told.starts_with("HTTP/1.1 408 "), "{told}");
 }

@@ -3,7 +3,7 @@
 use crate::support::{Request, Response, Server, eventually};
 use bootstrap::shutdown::Drained;
 use domain::GatewayKey;
-use domain::ports::{GatewayAnswer, NewDiscrepancy, Store as _};
+use domain::ports::GatewayAnswer;
 use domain::settlement::{Discrepancy, DiscrepancyKind, Transaction, TransactionStatus};
 use domain::{GatewayOrderRef, Money, OrderId, PaymentId};
 use std::sync::atomic::Ordering;
@@ -44,26 +44,23 @@ async fn order_under_way(server: &Server, product: i64, key: &str, status: Trans
     let order = OrderId::new(placed.data("orderId").as_i64().unwrap()).unwrap();
     server.gateway.inner.put(Transaction {
         key: GatewayKey::new(key).unwrap(),
-        order_ref: GatewayOrderRef::from(order),
+        order_ref: server.order_ref(order),
         amount: Money::new(15_000).unwrap(),
         status,
         reason: None,
+        made_before: None,
     });
     placed.data("paymentId").as_i64().unwrap()
 }
 
 async fn discrepancy(server: &Server, payment: i64) -> i64 {
-    let tx = server.store.begin("test").await.unwrap();
     let discrepancy = Discrepancy {
         kind: DiscrepancyKind::LateSuccess,
         key: Some(GatewayKey::new("20260101:TR:late00").unwrap()),
         amount: Some(Money::new(15_000).unwrap()),
         evidence: "approved <b>late</b>".to_owned(),
     };
-    let row = NewDiscrepancy { payment_id: PaymentId::new(payment).unwrap(), discrepancy };
-    let id = tx.record_discrepancy(&row).await.unwrap().unwrap();
-    tx.commit().await.unwrap();
-    id.get()
+    server.record_discrepancy(payment, discrepancy).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 
 use crate::orders::callback_token;
 use crate::support::{Request, Response, Server, eventually};
-use domain::ports::{GatewayAnswer, NewDiscrepancy, Store as _};
+use domain::ports::GatewayAnswer;
 use domain::settlement::{Discrepancy, DiscrepancyKind, Transaction, TransactionStatus};
 use domain::{GatewayKey, GatewayOrderRef, Money, OrderId, PaymentId};
 use serde_json::{Value, json};
@@ -162,10 +162,11 @@ async fn prepared() -> Server {
     let (order, payment) = (OrderId::new(100_001).unwrap(), PaymentId::new(1).unwrap());
     server.gateway.inner.put(Transaction {
         key: GatewayKey::new(KEY).unwrap(),
-        order_ref: GatewayOrderRef::from(order),
+        order_ref: server.order_ref(order),
         amount: Money::new(15_000).unwrap(),
         status: TransactionStatus::Success,
         reason: None,
+        made_before: None,
     });
     let sync = server.post("/api/v1/payments/1/sync", "");
     eventually(async || (sync.send().await.data("status") == "PAID").then_some(())).await;
@@ -175,10 +176,7 @@ async fn prepared() -> Server {
         amount: Some(Money::new(15_000).unwrap()),
         evidence: "SUCCESS, 15000 won".to_owned(),
     };
-    let tx = server.store.begin("test").await.unwrap();
-    let row = NewDiscrepancy { payment_id: payment, discrepancy };
-    assert_eq!(tx.record_discrepancy(&row).await.unwrap().unwrap().get(), 1);
-    tx.commit().await.unwrap();
+    assert_eq!(server.record_discrepancy(payment.get(), discrepancy).await, 1);
     server
 }
 

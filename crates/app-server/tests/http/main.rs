@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod callbacks;
+#[cfg(test)]
 mod console;
 #[cfg(test)]
 mod documents;
@@ -13,10 +15,14 @@ mod flow;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
+mod heads;
+#[cfg(test)]
 mod killed;
 #[cfg(test)]
 mod operations;
 #[cfg(test)]
 mod orders;
+#[cfg(test)]
+mod proxies;
 #[cfg(test)]
 mod support;

@@ -65,12 +65,74 @@ async fn an_order_by_card_lives_its_whole_life() {
     assert_eq!(events.header("content-type"), Some("text/event-stream"));
     assert_eq!(events.body.matches("event: payment").count(), statuses.len(), "{}", events.body);
     assert_eq!(events.body.matches("event: end").count(), 1);
-    let last = history.as_array().unwrap().last().unwrap()["sequence"].as_i64().unwrap();
-    let resumed =
-        server.get(&format!("/api/v1/orders/{order}/events")).header("Last-Event-ID", &last.to_string());
-    let resumed = resumed.send().await;
-    assert_eq!(resumed.body.matches("event: payment").count(), 0, "{}", resumed.body);
-    assert_eq!(resumed.body.matches("event: end").count(), 1);
+}
+
+/// The values of one field of a stream's events.
+fn field(stream: &str, name: &str) -> Vec<String> {
+    let prefix = format!("{name}: ");
+    stream.lines().filter_map(|line| line.strip_prefix(&prefix)).map(str::to_owned).collect()
+}
+
+/// An `EventSource` reconnects whenever the connection ends, with the id of the last event that it has seen.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_seen_the_end_of_a_stream_is_sent_away_for_good() {
+    let server = Server::start();
+    let product = server.product(15_000, 10).await;
+    let placed = server.accepted_order(product, "20250816:TR:0000e1").await;
+    let (order, payment) = (placed.data("orderId").as_i64().unwrap(), placed.data("paymentId"));
+    settle(&server, order, "20250816:TR:0000e1", 15_000, TransactionStatus::Success);
+    let path = format!("/api/v1/orders/{order}/events");
+    let after = async |seen: &str| server.get(&path).header("Last-Event-ID", seen).send().await;
+
+    let sync = server.post(&format!("/api/v1/payments/{payment}/sync"), "");
+    eventually(async || (sync.send().await.data("status") == "PAID").then_some(())).await;
+    let all = server.get(&path).send().await;
+    assert_eq!(
+        (all.status, field(&all.body, "event").last().unwrap().as_str()),
+        (200, "end"),
+        "{}",
+        all.body
+    );
+    let ids = field(&all.body, "id");
+    assert_eq!(ids.len(), field(&all.body, "event").len(), "every event moves the client on: {}", all.body);
+
+    let (end, payments) = ids.split_last().unwrap();
+    for (at, seen) in payments.iter().enumerate() {
+        let rest = after(seen).await;
+        assert_eq!((rest.status, field(&rest.body, "id")), (200, ids[at + 1..].to_vec()), "after {seen}");
+    }
+    let gone = after(end).await;
+    assert_eq!((gone.status, gone.body.as_str()), (204, ""));
+    assert_eq!(gone.header("content-type"), None);
+    for first_time in ["", "0", "999999"] {
+        let told = after(first_time).await;
+        assert_eq!((told.status, field(&told.body, "id")), (200, ids.clone()), "after {first_time:?}");
+    }
+}
+
+/// Numbers that count over all orders tell a buyer how many there are.
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_of_a_payment_are_counted_for_each_order() {
+    let server = Server::start();
+    let product = server.product(15_000, 10).await;
+    assert_eq!(server.post("/api/v1/points/charge", r#"{"amount":50000}"#).send().await.status, 200);
+    let body = format!(r#"{{"items":[{{"productId":{product},"quantity":1}}],"usePoint":15000}}"#);
+    for _ in 0..3 {
+        let placed = server.post("/api/v1/orders", &body).send().await;
+        assert_eq!(placed.status, 201, "{}", placed.body);
+        let order = placed.data("orderId");
+        let payment = server.get(&format!("/api/v1/payments/{}", placed.data("paymentId"))).send().await;
+        let history = payment.data("history");
+        let history: Vec<_> =
+            history.as_array().unwrap().iter().map(|row| row["sequence"].to_string()).collect();
+        let counted: Vec<_> = (1..=history.len()).map(|number| number.to_string()).collect();
+        assert_eq!(history, counted, "{}", payment.body);
+        let stream = server.get(&format!("/api/v1/orders/{order}/events")).send().await;
+        let ids = field(&stream.body, "id");
+        assert_eq!(ids[..counted.len()], counted, "{}", stream.body);
+        let data: serde_json::Value = serde_json::from_str(&field(&stream.body, "data")[0]).unwrap();
+        assert_eq!(data["sequence"], 1, "{}", stream.body);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,15 +6,14 @@ use async_trait::async_trait;
 use bootstrap::settings::{Environment, Settings, load};
 use bootstrap::shutdown::{Drained, Shutdown};
 use domain::ports::{
-    ChargeOutcome, ChargeRequest, GatewayAnswer, GatewayUnreachable, Lookup, PaymentGateway,
-    TransactionSummary,
+    ChargeOutcome, ChargeRequest, GatewayAnswer, Lookup, LookupError, PaymentGateway, TransactionSummary,
 };
 use domain::settlement::{Transaction, TransactionStatus};
 use domain::{GatewayKey, GatewayOrderRef, MerchantId};
 use futures_util::FutureExt as _;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -22,7 +21,7 @@ use test_support::{
     ConnectionOptions, FakeDatabase, FakeGateway, FakeStore, Fault, Faults, Site, TestEntropy,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
 /// Nothing here takes this long.
@@ -58,7 +57,7 @@ impl PaymentGateway for GatedGateway {
         &self,
         merchant: &MerchantId,
         key: &GatewayKey,
-    ) -> Result<Lookup<Transaction>, GatewayUnreachable> {
+    ) -> Result<Lookup<Transaction>, LookupError> {
         self.inner.find_by_key(merchant, key).await
     }
 
@@ -66,7 +65,7 @@ impl PaymentGateway for GatedGateway {
         &self,
         merchant: &MerchantId,
         order_ref: &GatewayOrderRef,
-    ) -> Result<Lookup<Vec<TransactionSummary>>, GatewayUnreachable> {
+    ) -> Result<Lookup<Vec<TransactionSummary>>, LookupError> {
         self.inner.find_by_order(merchant, order_ref).await
     }
 }
@@ -173,14 +172,17 @@ impl Server {
         let store = Arc::new(FakeDatabase::new().connect(switch.clone(), ConnectionOptions::default()));
         let adapters = Adapters {
             store: store.clone(),
-            settlement_store: store.clone(),
             queries: store.clone(),
+            settlement_store: store.clone(),
+            settlement_queries: store.clone(),
+            health_queries: store.clone(),
             gateway: gateway.clone(),
             entropy: Arc::new(TestEntropy::new(7)),
         };
         let policy = Policy {
             deadline: DEADLINE,
             query_interval: Duration::from_millis(1),
+            sync_interval: Duration::from_millis(1),
             ..Policy::new(MerchantId::new("test").unwrap(), "http://localhost:8080")
         };
         let tokens = CallbackTokens::new(b"a secret of the tests").unwrap();
@@ -196,6 +198,23 @@ impl Server {
         let running = app_server::start(&parts, settings).expect("ports that are free");
         let (addr, ops) = (running.addr, running.ops_addr);
         Self { addr, ops, gateway, switch, store, changes, running }
+    }
+
+    /// What the gateway calls an order.
+    pub(crate) fn order_ref(&self, order: OrderId) -> GatewayOrderRef {
+        self.store.database().read(|tables| tables.payment_of(order).unwrap().record.order_ref.clone())
+    }
+
+    /// Writes a row of the discrepancy ledger; its id.
+    pub(crate) async fn record_discrepancy(&self, payment: i64, discrepancy: Discrepancy) -> i64 {
+        let payment_id = PaymentId::new(payment).unwrap();
+        let needs = SettlingNeeds { payment_id, keys: Vec::new(), goods: false };
+        let (tx, settling) = self.store.open_settling(&[needs]).await.unwrap();
+        let order_id = settling.cases[&payment_id].order.value.id();
+        let changes = Changes { discrepancies: vec![discrepancy], ..Changes::none(payment_id, order_id) };
+        tx.store_changes(&[changes]).await.unwrap();
+        tx.commit().await.unwrap();
+        self.store.database().read(|tables| tables.discrepancies.keys().last().unwrap().get())
     }
 
     pub(crate) async fn stop(self) -> Drained {
@@ -247,6 +266,7 @@ pub(crate) fn card_order(product: i64, quantity: i64) -> String {
 #[derive(Clone)]
 pub(crate) struct Request {
     addr: SocketAddr,
+    source: Option<Ipv4Addr>,
     head: String,
     body: Vec<u8>,
 }
@@ -254,7 +274,13 @@ pub(crate) struct Request {
 impl Request {
     pub(crate) fn new(addr: SocketAddr, method: &str, path: &str) -> Self {
         let head = format!("{method} {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n");
-        Self { addr, head, body: Vec::new() }
+        Self { addr, source: None, head, body: Vec::new() }
+    }
+
+    /// Comes from another address of this machine: all of 127.0.0.0/8 are.
+    pub(crate) fn from(mut self, source: [u8; 4]) -> Self {
+        self.source = Some(source.into());
+        self
     }
 
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
@@ -284,7 +310,11 @@ impl Request {
 
     /// Opens a connection and sends all of it.
     pub(crate) async fn begin(&self) -> TcpStream {
-        let mut stream = TcpStream::connect(self.addr).await.expect("a server listens");
+        let socket = TcpSocket::new_v4().expect("a socket");
+        if let Some(source) = self.source {
+            socket.bind(SocketAddr::from((source, 0))).expect("an address of this machine");
+        }
+        let mut stream = socket.connect(self.addr).await.expect("a server listens");
         let length = if self.body.is_empty() && !self.head.starts_with("POST") {
             String::new()
         } else {
@@ -351,6 +381,16 @@ impl Response {
         let text = |name: &str| meta[name].as_str().unwrap().to_owned();
         (self.status, text("errorCode"), text("reason"))
     }
+}
+
+/// Sends these bytes and nothing more; what comes back until the server closes the connection.
+pub(crate) async fn on_the_wire(addr: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(addr).await.expect("a server listens");
+    stream.write_all(bytes).await.expect("bytes that are read");
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut answer)).await;
+    read.expect("an end in time").expect("an orderly end");
+    String::from_utf8(answer).expect("text")
 }
 
 /// Asserts status, code and reason.

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use secrecy::SecretString;
 
 use super::reader::{Reader, join};
@@ -76,6 +77,8 @@ section! {
             rate_limit: RateLimitSettings,
             /// Placing orders.
             orders: OrderSettings,
+            /// Orders and settlements in batches.
+            batch: BatchSettings,
             /// Repeated requests.
             idempotency: IdempotencySettings,
             /// Telling clients of changes.
@@ -117,7 +120,12 @@ section! {
             max_head_size: usize => between(1024, 131_072),
             /// Headers a request may have (431 above; over 96 the connection is closed with a bare 431).
             max_headers: usize => between(8, 96),
-            /// How long an idle connection is kept; `0s` closes it after each answer.
+            /// Addresses and networks of the gateways and balancers in front. Who the client is, is read from `Forwarded` or
+            /// `X-Forwarded-For` when the connection comes from one of them, and in `auth.mode = "header"` the header `X-USER-ID` is
+            /// believed from them alone (401 else).
+            trusted_proxies: Vec<IpNet> => each(0..=100, any()),
+            /// How long an idle connection is kept; `0s` closes it after each answer. Longer than a balancer in front keeps
+            /// its own (60 s is common), else it sends requests into connections that are just being closed.
             keep_alive: Duration => between(ms(0), secs(3600)),
             /// How long a client may take to send a request's headers.
             client_request_timeout: Duration => between(ms(100), secs(60)),
@@ -159,7 +167,7 @@ section! {
     /// Bearer tokens, used with `auth.mode = "jwt"` only.
     pub struct JwtSettings {
         keys {
-            /// JSON file with the public keys (JWKS) of RS256 and ES256.
+            /// JSON file with the public keys (JWKS) of RS256 and ES256. Looked at every 5 s: a change needs no restart.
             jwks_file: Option<PathBuf> => optional(any()),
             /// Shared secret of HS256.
             secret: Option<SecretString> => optional(secret_of(32)),
@@ -310,6 +318,8 @@ section! {
             probe_before_retry: bool => any(),
             /// Bytes an answer may have; a longer one is refused unread.
             max_answer_size: usize => between(1024, 16_777_216),
+            /// Transactions of one order that are looked into; an order with more is not decided but put before a person.
+            max_transactions: usize => between(1, 10_000),
             /// Idle connections are closed after this long; a stale one makes a request uncertain.
             idle_connection_timeout: Duration => between(ms(0), secs(300)),
         }
@@ -408,6 +418,22 @@ section! {
 }
 
 section! {
+    /// Orders, starts, settlements and callbacks that wait are stored together, each kind in batches of its own.
+    pub struct BatchSettings {
+        keys {
+            /// Members of one batch at most.
+            size: usize => between(1, 1000),
+            /// Batches of one kind under way at once, in one process; each holds a connection.
+            lanes: usize => between(1, 64),
+            /// Members of one kind that wait at most; more are refused with 503 at once.
+            queue: usize => between(1, 1_000_000),
+            /// Longest wait until a batch begins; then 503, and nothing was taken.
+            wait: Duration => between(ms(10), secs(60)),
+        }
+    }
+}
+
+section! {
     /// Callbacks of the gateway: each may make us ask the gateway, so asking is throttled.
     pub struct CallbackSettings {
         keys {
@@ -415,6 +441,8 @@ section! {
             query_interval: Duration => between(ms(0), secs(60)),
             /// Payments that callbacks make one process ask about at once; further ones wait.
             concurrency: usize => between(1, 1000),
+            /// Keys named by callbacks for one payment that are looked up in one examination; the rest is next.
+            max_hints: usize => between(1, 1000),
         }
     }
 }

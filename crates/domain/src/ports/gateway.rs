@@ -24,7 +24,7 @@ pub struct ChargeRequest {
     pub deadline: Instant,
 }
 
-/// Why a call did not get an answer: the label of metrics and log lines.
+/// Why a call did not get an answer: the label of metrics and log lines, for people. No decision hangs on its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FailureCause(pub &'static str);
 
@@ -94,14 +94,71 @@ pub enum Lookup<T> {
     NotFound,
 }
 
-/// The gateway could not be asked, or its answer could not be read. Nothing may be concluded from it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("asked the payment gateway without getting an answer ({})", cause.0)]
-pub struct GatewayUnreachable {
-    /// Why.
-    pub cause: FailureCause,
-    /// The circuit is open: nothing was asked.
-    pub circuit_open: bool,
+/// A look-up from which nothing may be concluded about the payment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LookupError {
+    /// The gateway could not be asked, or gave no readable answer: it would be so for any payment.
+    #[error("asked the payment gateway without getting an answer ({})", cause.0)]
+    Unreachable {
+        /// Why.
+        cause: FailureCause,
+        /// The circuit is open: nothing was asked.
+        circuit_open: bool,
+    },
+    /// The gateway is there and answered, but with something that can't be used for this payment. Others are not concerned,
+    /// so it counts towards parking this one.
+    #[error("the payment gateway's answer is of no use for this payment ({})", what.label())]
+    Odd {
+        /// What is odd about it.
+        what: Oddity,
+    },
+}
+
+/// What makes a readable answer to a look-up useless.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Oddity {
+    /// A transaction status that the protocol does not define.
+    UnknownStatus,
+    /// An amount that is no number of won, or out of range.
+    BadAmount,
+    /// A transaction key that can't be stored or asked for.
+    BadKey,
+    /// It is about another transaction or order than asked.
+    WrongSubject,
+    /// A success that bears no data.
+    NoData,
+    /// The envelope is the protocol's, what is in it is not.
+    Unreadable,
+    /// Longer than an answer may be; a part of a list would pass for all of it.
+    TooLarge,
+    /// The order's list names a transaction that the gateway, asked by its key, does not know.
+    ListedButNotFound,
+    /// The order has more transactions than are looked into.
+    TooManyTransactions,
+}
+
+impl Oddity {
+    /// There is more than can be looked at: asking again does not help, a person must.
+    #[must_use]
+    pub const fn is_beyond_us(self) -> bool {
+        matches!(self, Self::TooLarge | Self::TooManyTransactions)
+    }
+
+    /// The word for it in log lines, metrics and evidence.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::UnknownStatus => "UnknownTransactionStatus",
+            Self::BadAmount => "BadAmount",
+            Self::BadKey => "BadTransactionKey",
+            Self::WrongSubject => "WrongSubject",
+            Self::NoData => "NoData",
+            Self::Unreadable => "UnreadableBody",
+            Self::TooLarge => "BodyTooLarge",
+            Self::ListedButNotFound => "ListedButNotFound",
+            Self::TooManyTransactions => "TooManyTransactions",
+        }
+    }
 }
 
 /// The payment gateway.
@@ -114,20 +171,21 @@ pub trait PaymentGateway: Send + Sync {
     /// A transaction by its key.
     ///
     /// # Errors
-    /// [`GatewayUnreachable`].
+    /// [`LookupError`].
     async fn find_by_key(
         &self,
         merchant: &MerchantId,
         key: &GatewayKey,
-    ) -> Result<Lookup<Transaction>, GatewayUnreachable>;
+    ) -> Result<Lookup<Transaction>, LookupError>;
 
-    /// All transactions of an order; an empty list is never returned, but [`Lookup::NotFound`].
+    /// All transactions of an order, however many: never a part of them. An empty list is never returned, but
+    /// [`Lookup::NotFound`].
     ///
     /// # Errors
-    /// [`GatewayUnreachable`].
+    /// [`LookupError`].
     async fn find_by_order(
         &self,
         merchant: &MerchantId,
         order_ref: &GatewayOrderRef,
-    ) -> Result<Lookup<Vec<TransactionSummary>>, GatewayUnreachable>;
+    ) -> Result<Lookup<Vec<TransactionSummary>>, LookupError>;
 }

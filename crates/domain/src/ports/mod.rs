@@ -10,7 +10,7 @@ mod store;
 
 pub use entropy::Entropy;
 pub use gateway::{
-    ChargeOutcome, ChargeRequest, FailureCause, GatewayAnswer, GatewayUnreachable, Lookup, PaymentGateway,
+    ChargeOutcome, ChargeRequest, FailureCause, GatewayAnswer, Lookup, LookupError, Oddity, PaymentGateway,
     TransactionSummary,
 };
 pub use queries::{

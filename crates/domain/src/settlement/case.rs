@@ -158,6 +158,8 @@ pub enum Blame {
     Elsewhere,
     /// This payment's: the gateway's answer about it can't be used, or what is stored does not take its end.
     Payment(&'static str),
+    /// This payment's, and asking again does not help: a person is told at once.
+    Beyond(&'static str),
 }
 
 /// Stock that goes back.

@@ -212,7 +212,7 @@ pub(super) fn failed(
     rules: &SettlementRules,
 ) -> (Check, bool) {
     let mut check = Check { lease: None, ..case.check };
-    let counts = matches!(blame, Blame::Payment(_));
+    let counts = blame != Blame::Elsewhere;
     // What is not the payment's fault makes the pauses longer, but alone it never brings it near being parked.
     let most = if counts { u32::MAX } else { check.failures.max(rules.park_after_failures / 2) };
     let pause = rules.pause_after(check.failures);

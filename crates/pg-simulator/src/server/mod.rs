@@ -14,6 +14,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use actix_web::dev::Service as _;
+use actix_web::http::Method;
 use actix_web::{App, HttpServer, web};
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -163,6 +165,13 @@ pub async fn start(config: Config) -> Result<RunningSimulator, StartError> {
             .configure(gateway_api::routes)
             .configure(admin_api::routes)
             .default_service(web::to(gateway_api::unknown_path))
+            .wrap_fn(|mut request, service| {
+                // Every path takes HEAD as GET; the body is left away below.
+                if *request.method() == Method::HEAD {
+                    request.head_mut().method = Method::GET;
+                }
+                service.call(request)
+            })
     })
     .on_connect(misbehaviour::remember_connection)
     .workers(WORKERS)

@@ -220,3 +220,25 @@ async fn out_of_the_box_two_of_five_requests_fail_after_their_latency() {
     assert!((1..=11).contains(&errors), "{errors}");
     assert_eq!(gateway.running.ledger().len(), 12 - errors);
 }
+
+/// As Spring does it: HEAD is GET without a body.
+#[tokio::test]
+async fn head_is_get_without_a_body() {
+    let gateway = gateway(json!({})).await;
+    let key = gateway.pay(&payment("order-1")).await.data()["transactionKey"].as_str().unwrap().to_owned();
+    for path in [
+        format!("/api/v1/payments/{key}"),
+        "/api/v1/payments?orderId=order-1".to_owned(),
+        "/api/v1/payments?orderId=nothing".to_owned(),
+        "/admin/config".to_owned(),
+        "/admin/outage".to_owned(),
+        "/nowhere".to_owned(),
+    ] {
+        let ask = async |method| gateway.send(method, &path, &[("X-USER-ID", "holdfast")], None).await;
+        let (get, head) = (ask(Method::GET).await, ask(Method::HEAD).await);
+        assert_eq!((head.status, &head.body), (get.status, &json!("")), "{path}");
+        for name in ["content-length", "content-type"] {
+            assert_eq!(head.headers.get(name), get.headers.get(name), "{path}");
+        }
+    }
+}

@@ -89,8 +89,7 @@ impl ModelTransport {
         }
         // The last moment before the first byte.
         if Instant::now() >= limits.until {
-            let cause = cause::SEND_DEADLINE;
-            return PaymentAttempt::NotReached { cause, may_have_created: false, retry_after: None };
+            return PaymentAttempt::TooLate;
         }
         crate::oracle::on_post(world, &self.process, request);
         let fate = fate(world, order, request);
@@ -110,7 +109,7 @@ impl ModelTransport {
 
     /// The faults that all look-ups share. `Err`: the answer; `Ok`: how old the state is that is shown.
     async fn ask(&self, world: &Arc<World>, order: i64, limits: Limits) -> Result<Shown, LookupFailure> {
-        let failure = |cause| LookupFailure { cause, misconfigured: None, retry_after: None };
+        let failure = |cause| LookupFailure::Unreachable { cause, retry_after: None };
         self.process.step(world, site("look-up")).await;
         self.connect(world, order, limits).await.map_err(failure)?;
         crate::oracle::on_look_up(world, order);
@@ -343,7 +342,9 @@ async fn answer(
         Reply::Refused(message) => {
             PaymentAttempt::Rejected { message: FailureMessage::from_outside(message) }
         }
-        Reply::Status(status @ (401 | 403 | 404 | 405)) => PaymentAttempt::Misconfigured { status },
+        Reply::Status(status @ (401 | 403 | 404 | 405)) => {
+            PaymentAttempt::Misconfigured { status, readable: true }
+        }
         Reply::Status(status @ (429 | 500 | 503)) => PaymentAttempt::NotReached {
             cause: cause::of_status(status),
             may_have_created: status != 429,

@@ -255,7 +255,7 @@ pub(crate) async fn a_request_meets_every_fault_as_the_client_classifies_it<D: D
 }
 
 pub(crate) async fn a_look_up_meets_every_fault_as_the_client_classifies_it<D: Driver>() {
-    let failed = |cause| LookupFailure { cause, misconfigured: None, retry_after: None };
+    let failed = |cause| LookupFailure::Unreachable { cause, retry_after: None };
     for (fault, expected) in [
         (LookUpFault::Error, Some(failed(cause::HTTP_500))),
         (LookUpFault::Hang, Some(failed(cause::READ_TIMEOUT))),

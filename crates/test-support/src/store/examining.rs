@@ -1,258 +1,170 @@
-//! Callbacks, claims and the watch list.
+//! Transactions of their own: starting payments, callbacks, claims.
 //!
 //! A claim takes the wake-up with it: one that is there when the claim ends came meanwhile.
 
 use super::locks::LockKey;
-use super::settling::{record, unsettled};
-use super::{CheckRow, InboxRow, Lease, NEVER, PaymentRow, Tables, Work, check};
+use super::settling::{self, add_history, name_key, open_hints, save_payment};
+use super::tx::{FakeTx, run};
+use super::work::{View, Work};
+use super::{InboxRow, PaymentRow, Tables};
 use crate::clock::later;
-use domain::ports::{Claim, ClaimKind, ClaimOptions, NextCheck, NextDue, StoreError};
-use domain::{GatewayKey, PaymentId, Timestamp};
-use std::collections::BTreeSet;
-use std::time::Duration;
+use domain::ports::{CallbackNote, Cause, Claim, ClaimOptions, Due, PaymentEvent, StoreError, Versioned};
+use domain::settlement::{Check, Lease};
+use domain::{GatewayKey, PaymentId, PaymentStatus, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
 
-/// The check row, locked; a new one when there is none.
-async fn check_row(work: &mut Work, id: PaymentId) -> Result<CheckRow, StoreError> {
-    let known = work.get(&id, |tables| &tables.payments).is_some();
-    check(known, "payment_check_payment_id_fkey")?;
-    work.lock(LockKey::Check(id)).await?;
-    Ok(work.get(&id, |tables| &tables.checks).unwrap_or_default())
+pub(super) async fn start(tx: &FakeTx, ids: &[PaymentId]) -> Result<BTreeSet<PaymentId>, StoreError> {
+    let pending = run!(tx, "tx.lock_payments", self::lock_pending(ids))?;
+    run!(tx, "tx.store_payments", self::start_pending(&pending))?;
+    Ok(pending.into_keys().collect())
 }
 
-pub(super) async fn record_callback(
+async fn lock_pending(
     work: &mut Work,
-    payment_id: PaymentId,
-    key: &GatewayKey,
-) -> Result<(), StoreError> {
-    let known = work.get(&payment_id, |tables| &tables.payments).is_some();
-    check(known, "callback_inbox_payment_id_fkey")?;
-    work.lock(LockKey::Inbox(payment_id, key.clone())).await?;
-    let at = (payment_id, key.clone());
-    let row = match work.get(&at, |tables| &tables.inbox) {
-        Some(row) => InboxRow { times: row.times + 1, lease_id: None, looked_up_at: None, ..row },
-        None => InboxRow { times: 1, received_at: work.now, lease_id: None, looked_up_at: None },
-    };
-    work.changes.inbox.insert(at, row);
-    wake(work, payment_id).await
+    ids: &[PaymentId],
+) -> Result<BTreeMap<PaymentId, PaymentRow>, StoreError> {
+    let pending = |row: &PaymentRow| row.record.payment.status() == PaymentStatus::Pending;
+    work.lock_rows(ids.iter().copied(), LockKey::Payment, |tables| &tables.payments, pending).await
 }
 
-pub(super) async fn wake(work: &mut Work, payment_id: PaymentId) -> Result<(), StoreError> {
-    let mut row = check_row(work, payment_id).await?;
-    row.woken_at = row.woken_at.or(Some(work.now));
-    row.parked_at = None;
-    work.changes.checks.insert(payment_id, row);
+async fn start_pending(work: &mut Work, pending: &BTreeMap<PaymentId, PaymentRow>) -> Result<(), StoreError> {
+    for (id, PaymentRow { record, .. }) in pending {
+        let started = record.payment.clone().start();
+        let started = started.map_err(|error| super::other(&error.to_string()))?;
+        save_payment(work, &Versioned { version: record.version, value: started }, false).await?;
+        let event = PaymentEvent {
+            from: Some(PaymentStatus::Pending),
+            to: PaymentStatus::InProgress,
+            cause: Cause::Api,
+            reason: Some("asking the gateway".to_owned()),
+            key: None,
+        };
+        add_history(work, *id, &[event])?;
+    }
     Ok(())
 }
 
-/// A payment that can be claimed.
-struct Due {
-    since: Timestamp,
-    id: PaymentId,
-    /// Its own time had come, woken or not.
-    scheduled: bool,
-}
-
-/// The payment, when it is due and nobody is at it.
-fn due(row: &PaymentRow, check: &CheckRow, options: &ClaimOptions, now: Timestamp) -> Option<Due> {
-    let payment = &row.record.payment.value;
-    let wanted = unsettled(payment.status()) == (options.kind == ClaimKind::Unsettled);
-    if !wanted || check.parked_at.is_some() || check.lease.is_some_and(|lease| lease.until > now) {
-        return None;
-    }
-    let by = options.due_by.map_or(now, |by| by.min(now));
-    let own_time = match options.kind {
-        ClaimKind::Unsettled => {
-            let old_enough = later(row.record.updated_at, options.min_age);
-            (old_enough <= by).then(|| check.due_at.unwrap_or(old_enough))
-        }
-        ClaimKind::Watched => check.due_at,
-    };
-    let own_time = own_time.filter(|at| *at <= by);
-    let woken = check.woken_at.filter(|at| *at <= by);
-    // A claim took the wake-up with it; one that was never ended gives it back.
-    let abandoned = check.lease.map(|lease| lease.until).filter(|at| *at <= by);
-    let since = own_time.into_iter().chain(woken).chain(abandoned).min()?;
-    Some(Due { since, id: payment.id(), scheduled: own_time.is_some() })
-}
-
-/// All that is due, longest due first.
-fn all_due(work: &Work, options: &ClaimOptions) -> Vec<Due> {
-    let state = work.shared.state();
-    let (own, all) = (&work.changes, &state.tables);
-    let others = all.payments.iter().filter(|(id, _)| !own.payments.contains_key(id));
-    let mut due: Vec<Due> = others
-        .chain(&own.payments)
-        .filter_map(|(id, row)| {
-            let check = own.checks.get(id).or_else(|| all.checks.get(id)).copied().unwrap_or_default();
-            due(row, &check, options, work.now)
+pub(super) async fn note(tx: &FakeTx, notes: &[CallbackNote]) -> Result<Vec<Option<PaymentId>>, StoreError> {
+    let found = tx
+        .load("tx.find_payments", |view| {
+            Ok(notes.iter().map(|note| payment_of(&view, note)).collect::<Vec<_>>())
         })
-        .collect();
-    due.sort_by_key(|due| (due.since, due.id));
-    due
-}
-
-fn taken(work: &Work, id: PaymentId) -> bool {
-    let state = work.shared.state();
-    state.locks.taken(work.id, &LockKey::Payment(id)) || state.locks.taken(work.id, &LockKey::Check(id))
-}
-
-pub(super) async fn claim_due(work: &mut Work, options: &ClaimOptions) -> Result<Vec<Claim>, StoreError> {
-    let mut claims = Vec::new();
-    for Due { id, scheduled, .. } in all_due(work, options) {
-        if claims.len() >= usize::try_from(options.limit).unwrap_or(usize::MAX) {
-            break;
-        }
-        // Skips what others work on.
-        if taken(work, id) {
-            continue;
-        }
-        work.lock(LockKey::Payment(id)).await?;
-        claims.extend(claim(work, id, options.lease, scheduled).await?);
-    }
-    Ok(claims)
-}
-
-pub(super) async fn claim_payment(
-    work: &mut Work,
-    id: PaymentId,
-    lease: Duration,
-    min_interval: Duration,
-) -> Result<Option<Claim>, StoreError> {
-    if work.get(&id, |tables| &tables.payments).is_none() {
-        return Ok(None);
-    }
-    work.lock(LockKey::Payment(id)).await?;
-    let row = check_row(work, id).await?;
-    let leased = row.lease.is_some_and(|lease| lease.until > work.now);
-    let too_soon = row.claimed_at.is_some_and(|at| later(at, min_interval) > work.now);
-    if leased || too_soon {
-        return Ok(None);
-    }
-    let scheduled = row.due_at.is_some_and(|at| at <= work.now);
-    claim(work, id, lease, scheduled).await
-}
-
-async fn claim(
-    work: &mut Work,
-    id: PaymentId,
-    lease: Duration,
-    scheduled: bool,
-) -> Result<Option<Claim>, StoreError> {
-    let mut row = check_row(work, id).await?;
-    let lease_id = work.shared.leases.next();
-    row.lease = Some(Lease { id: lease_id, until: later(work.now, lease) });
-    row.claimed_at = Some(work.now);
-    row.woken_at = None;
-    row.parked_at = None;
-    work.changes.checks.insert(id, row);
-    let mut hints = Vec::new();
-    for key in open_hints(work, id) {
-        let at = (id, key);
-        if let Some(hint) = work.get(&at, |tables| &tables.inbox) {
-            hints.push(at.1.clone());
-            work.changes.inbox.insert(at, InboxRow { lease_id: Some(lease_id), ..hint });
-        }
-    }
-    Ok(record(work, id).map(|record| Claim {
-        lease_id,
-        record,
-        claimed_at: work.now,
-        scheduled,
-        hints,
-        transaction_seen: row.transaction_seen,
-        not_found_count: row.not_found_count,
-        not_found_at: row.not_found_at,
-        failures: row.failures,
-        watch_step: row.watch_step,
-    }))
-}
-
-/// Keys that callbacks named and nobody has looked up yet, ascending.
-fn open_hints(work: &Work, id: PaymentId) -> BTreeSet<GatewayKey> {
-    let open = |tables: &Tables| -> Vec<GatewayKey> {
-        tables.hints(id).filter(|(_, hint)| hint.looked_up_at.is_none()).map(|(key, _)| key.clone()).collect()
-    };
-    let all = open(&work.shared.state().tables);
-    let unchanged = all.into_iter().filter(|key| !work.changes.inbox.contains_key(&(id, key.clone())));
-    unchanged.chain(open(&work.changes)).collect()
-}
-
-/// The check row of a claim whose lease is still its own, locked.
-async fn own_lease(work: &mut Work, claim: &Claim) -> Result<Option<CheckRow>, StoreError> {
-    let row = check_row(work, claim.record.payment.value.id()).await?;
-    Ok(Some(row).filter(|row| row.lease.is_some_and(|lease| lease.id == claim.lease_id)))
-}
-
-pub(super) async fn finish_claim(
-    work: &mut Work,
-    claim: &Claim,
-    next: &NextCheck,
-    hints_done: bool,
-) -> Result<bool, StoreError> {
-    let id = claim.record.payment.value.id();
-    let Some(mut row) = own_lease(work, claim).await? else { return Ok(false) };
-    row.lease = None;
-    match next.due {
-        NextDue::In(wait) => row.due_at = Some(later(work.now, wait)),
-        NextDue::Never => row.due_at = Some(NEVER),
-        NextDue::Keep => {}
-    }
-    row.transaction_seen = next.transaction_seen;
-    row.not_found_count = next.not_found_count;
-    if next.not_found_now {
-        row.not_found_at = Some(work.now);
-    } else if next.not_found_count == 0 {
-        row.not_found_at = None;
-    }
-    row.failures = next.failures;
-    row.watch_step = next.watch_step;
-    work.changes.checks.insert(id, row);
-    if hints_done {
-        for key in &claim.hints {
-            work.lock(LockKey::Inbox(id, key.clone())).await?;
-            let at = (id, key.clone());
-            // Named again since the claim: it is looked up again.
-            if let Some(mut hint) = work.get(&at, |tables| &tables.inbox)
-                && hint.lease_id == Some(claim.lease_id)
-            {
-                hint.looked_up_at = Some(work.now);
-                work.changes.inbox.insert(at, hint);
+        .await?;
+    run!(tx, "tx.lock_checks", settling::lock_checks(found.iter().flatten().copied()))?;
+    tx.work("tx.store_hints", |work| {
+        for (note, id) in notes.iter().zip(&found) {
+            if let Some(id) = id {
+                take_note(work, *id, note);
             }
         }
-    }
-    Ok(true)
+        Ok(())
+    })
+    .await?;
+    Ok(found)
 }
 
-pub(super) async fn park(work: &mut Work, claim: &Claim) -> Result<(), StoreError> {
-    if let Some(mut row) = own_lease(work, claim).await? {
-        row.lease = None;
-        // A callback that came meanwhile wakes it at once.
-        row.parked_at = if row.woken_at.is_some() { None } else { Some(work.now) };
-        work.changes.checks.insert(claim.record.payment.value.id(), row);
-    }
-    Ok(())
-}
-
-pub(super) async fn want_watch(work: &mut Work, payment_id: PaymentId) -> Result<(), StoreError> {
-    let mut row = check_row(work, payment_id).await?;
-    row.watch_wanted = true;
-    work.changes.checks.insert(payment_id, row);
-    Ok(())
-}
-
-pub(super) async fn schedule_watch(
-    work: &mut Work,
-    payment_id: PaymentId,
-    next: Option<(u32, Duration)>,
-) -> Result<(), StoreError> {
-    let mut row = check_row(work, payment_id).await?;
-    match next {
-        Some((step, due_in)) => {
-            row.due_at = Some(later(work.now, due_in));
-            row.watch_step = step;
+fn payment_of(view: &View<'_>, note: &CallbackNote) -> Option<PaymentId> {
+    match note {
+        CallbackNote::Named { token_hash, .. } => {
+            view.get(|tables| &tables.payment_of_token, token_hash).copied()
         }
-        None => row.due_at = None,
+        CallbackNote::Unproven { order_ref } => {
+            let id = *view.get(|tables| &tables.payment_of_order, &order_ref.named_order()?)?;
+            let row = view.get(|tables| &tables.payments, &id)?;
+            (row.record.order_ref == *order_ref).then_some(id)
+        }
     }
-    work.changes.checks.insert(payment_id, row);
-    Ok(())
+}
+
+/// Seen after the check row's lock was got: whoever was settling the payment has stored what became of it.
+fn take_note(work: &mut Work, id: PaymentId, note: &CallbackNote) {
+    let Some(PaymentRow { record, .. }) = work.get(&id, |tables| &tables.payments) else { return };
+    let payment = &record.payment;
+    match note {
+        CallbackNote::Named { key, .. } => {
+            if payment.status() == PaymentStatus::Paid && payment.key() == Some(key) {
+                return;
+            }
+            name_key(work, id, key);
+        }
+        CallbackNote::Unproven { .. } if payment.status().is_terminal() => return,
+        CallbackNote::Unproven { .. } => {}
+    }
+    if let Some(mut check) = work.get(&id, |tables| &tables.checks) {
+        check.woken_at = check.woken_at.or(Some(work.now));
+        check.parked_at = None;
+        work.changes.checks.insert(id, check);
+    }
+}
+
+pub(super) async fn claim(tx: &FakeTx, options: &ClaimOptions) -> Result<Vec<Claim>, StoreError> {
+    let claimed = tx.work("tx.claim", |work| Ok(take_due(work, options))).await?;
+    tx.work("tx.load_claims", |work| {
+        claimed.into_iter().filter_map(|(id, scheduled)| load(work, id, scheduled, options)).map(Ok).collect()
+    })
+    .await
+}
+
+/// Claims what is due, longest due first, and passes over what others have locked.
+fn take_due(work: &mut Work, options: &ClaimOptions) -> Vec<(PaymentId, bool)> {
+    let now = work.now;
+    let by = options.due_by.map_or(now, |by| by.min(now));
+    let mut due: Vec<(Timestamp, PaymentId, Check)> = work.view(|view| {
+        let rows = view.rows(|tables| &tables.payments);
+        rows.into_iter()
+            .filter_map(|(id, row)| {
+                let check = *view.get(|tables| &tables.checks, id)?;
+                Some((due_since(row, &check, options.due, now, by)?, *id, check))
+            })
+            .collect()
+    });
+    due.sort_by_key(|(since, id, _)| (*since, *id));
+    let mut claimed = Vec::new();
+    for (_, id, mut check) in due {
+        if claimed.len() >= usize::try_from(options.limit).unwrap_or(usize::MAX) {
+            break;
+        }
+        if !work.try_lock(&LockKey::Check(id)) {
+            continue;
+        }
+        check.lease = Some(Lease { id: options.lease_id, until: later(now, options.lease) });
+        check.claimed_at = Some(now);
+        check.woken_at = None;
+        check.parked_at = None;
+        work.changes.checks.insert(id, check);
+        claimed.push((id, check.due_at.is_some_and(|at| at <= by)));
+    }
+    claimed
+}
+
+/// Since when it has been due; none: it is not.
+fn due_since(row: &PaymentRow, check: &Check, due: Due, now: Timestamp, by: Timestamp) -> Option<Timestamp> {
+    let ended = row.record.payment.status().is_terminal();
+    if check.lease.is_some_and(|lease| lease.until > now) || !(ended || row.record.send_deadline <= now) {
+        return None;
+    }
+    let rested = |least| check.claimed_at.is_none_or(|at| later(at, least) <= now);
+    let since = match due {
+        Due::Unsettled => check.next_at().filter(|_| !ended),
+        Due::Watched => check.next_at().filter(|_| ended),
+        Due::Woken { min_interval } => check.woken_at.filter(|_| !ended && rested(min_interval)),
+        Due::One { payment_id, min_interval } => {
+            return (row.record.payment.id() == payment_id && rested(min_interval)).then_some(by);
+        }
+    };
+    since.filter(|at| *at <= by)
+}
+
+fn load(work: &mut Work, id: PaymentId, scheduled: bool, options: &ClaimOptions) -> Option<Claim> {
+    let record = work.get(&id, |tables| &tables.payments)?.record;
+    let hints: Vec<GatewayKey> =
+        work.view(|view| open_hints(&view, id)).into_iter().map(|hint| hint.key).collect();
+    for key in &hints {
+        let at = (id, key.clone());
+        if let Some(row) = work.get(&at, |tables: &Tables| &tables.inbox) {
+            work.changes.inbox.insert(at, InboxRow { lease_id: Some(options.lease_id), ..row });
+        }
+    }
+    let claimed_at = work.now;
+    Some(Claim { lease_id: options.lease_id, record, claimed_at, scheduled, hints })
 }

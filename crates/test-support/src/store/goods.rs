@@ -1,11 +1,15 @@
-//! Products, coupons, points: what operators set.
+//! Products and their stock, points, coupons: what operators set, and what orders take and give back.
 
 use super::locks::LockKey;
-use super::{IssuedCouponRow, ProductRow, StockCause, StockLedgerRow, Work, check, other};
-use domain::ports::StoreError;
+use super::work::Work;
+use super::{
+    CouponMove, IssuedCouponRow, PointLedgerRow, ProductRow, StockCause, StockLedgerRow, StockMove, check,
+    conflict, other,
+};
+use domain::ports::{PointEntry, PointEntryKind, StoreError, Versioned};
 use domain::{
-    Coupon, CouponId, Discount, IssuedCoupon, IssuedCouponId, IssuedCouponStatus, Money, ProductId, Stock,
-    Timestamp, UserId,
+    Coupon, CouponId, Discount, IssuedCoupon, IssuedCouponId, IssuedCouponStatus, Money, PaymentId,
+    PointAccount, ProductId, Quantity, Stock, Timestamp, UserId,
 };
 
 fn fits(text: &str, characters: usize) -> Result<(), StoreError> {
@@ -31,16 +35,117 @@ pub(super) async fn insert_product(
 }
 
 pub(super) async fn set_stock(work: &mut Work, id: ProductId, stock: Stock) -> Result<bool, StoreError> {
-    if work.get(&id, |tables| &tables.stock).is_none() {
-        return Ok(false);
-    }
-    work.lock(LockKey::Stock(id)).await?;
-    let Some(before) = work.get(&id, |tables| &tables.stock) else { return Ok(false) };
-    work.changes.stock.insert(id, stock);
+    let locked = work.lock_rows([id], LockKey::Stock, |tables| &tables.stock, |_| true).await?;
+    let Some(before) = locked.get(&id) else { return Ok(false) };
     let delta = stock.quantity() - before.quantity();
+    work.changes.stock.insert(id, stock);
     let row = StockLedgerRow { product_id: id, cause: StockCause::Set, delta };
     work.changes.stock_ledger.insert(work.shared.rows.next(), row);
     Ok(true)
+}
+
+/// Moves stock for payments, and writes down each movement once.
+pub(super) async fn move_stock(
+    work: &mut Work,
+    direction: StockMove,
+    moves: Vec<(PaymentId, ProductId, Quantity)>,
+) -> Result<(), StoreError> {
+    for (payment_id, product_id, quantity) in moves {
+        work.lock(LockKey::Stock(product_id)).await?;
+        let stock = work.get(&product_id, |tables| &tables.stock);
+        let stock = stock.ok_or_else(|| other("stock_ledger_product_id_fkey"))?;
+        let once = (payment_id, product_id, direction);
+        if work.get(&once, |tables| &tables.stock_moved).is_some() {
+            return Err(conflict("idx_stock_ledger_once"));
+        }
+        let pieces = i64::from(quantity.get());
+        let (after, delta) = match direction {
+            StockMove::Reserve => (stock.decrease(pieces), -pieces),
+            StockMove::Restore => (stock.increase(pieces), pieces),
+        };
+        work.changes.stock.insert(product_id, after.map_err(|_| conflict("stock_quantity_check"))?);
+        work.changes.stock_moved.insert(once, ());
+        let cause = StockCause::Payment(payment_id, direction);
+        work.changes
+            .stock_ledger
+            .insert(work.shared.rows.next(), StockLedgerRow { product_id, cause, delta });
+    }
+    Ok(())
+}
+
+/// A row of its own even for who never had points, so that two first charges wait for each other.
+pub(super) async fn lock_points(work: &mut Work, user_id: UserId) -> Result<PointAccount, StoreError> {
+    work.lock(LockKey::Points(user_id)).await?;
+    let balance = work.get(&user_id, |tables| &tables.points).unwrap_or(Money::ZERO);
+    work.changes.points.insert(user_id, balance);
+    account(user_id, balance)
+}
+
+pub(super) fn account(user_id: UserId, balance: Money) -> Result<PointAccount, StoreError> {
+    PointAccount::new(user_id, balance).map_err(|error| StoreError::Corrupt { what: error.to_string() })
+}
+
+/// Each entry must start from where the one before left the account: whoever did not lock it loses.
+pub(super) async fn save_points(work: &mut Work, entries: &[PointEntry]) -> Result<(), StoreError> {
+    for entry in entries {
+        let user_id = entry.account.user_id();
+        work.lock(LockKey::Points(user_id)).await?;
+        let before = work.get(&user_id, |tables| &tables.points);
+        let before = before.ok_or_else(|| other("point_ledger_user_id_fkey"))?;
+        check(entry.amount.is_positive(), "point_ledger_sign")?;
+        let of_payment = entry.kind != PointEntryKind::Charge;
+        check(of_payment == entry.payment_id.is_some(), "point_ledger_payment")?;
+        let delta = match entry.kind {
+            PointEntryKind::Deduct => -entry.amount.won(),
+            PointEntryKind::Charge | PointEntryKind::Restore => entry.amount.won(),
+        };
+        if before.won() + delta != entry.account.balance().won() {
+            return Err(conflict("balance of point_account"));
+        }
+        if let Some(payment_id) = entry.payment_id {
+            let once = (payment_id, entry.kind);
+            if work.get(&once, |tables| &tables.points_moved).is_some() {
+                return Err(conflict("idx_point_ledger_once"));
+            }
+            work.changes.points_moved.insert(once, ());
+        }
+        work.changes.points.insert(user_id, entry.account.balance());
+        let row = PointLedgerRow { user_id, kind: entry.kind, payment_id: entry.payment_id, delta };
+        work.changes.point_ledger.insert(work.shared.rows.next(), row);
+    }
+    Ok(())
+}
+
+/// Stores coupons by their versions, ascending, and writes down each use and each return once.
+pub(super) async fn save_coupons(
+    work: &mut Work,
+    mut coupons: Vec<(PaymentId, Versioned<IssuedCoupon>)>,
+) -> Result<(), StoreError> {
+    coupons.sort_by_key(|(_, coupon)| coupon.value.id);
+    for (payment_id, coupon) in coupons {
+        let id = coupon.value.id;
+        let current = |row: &IssuedCouponRow| row.version == coupon.version;
+        work.lock_version(
+            id,
+            LockKey::IssuedCoupon,
+            |tables| &tables.issued_coupons,
+            current,
+            "version of issued_coupon",
+        )
+        .await?;
+        let step = match coupon.value.status {
+            IssuedCouponStatus::Used { .. } => CouponMove::Use,
+            IssuedCouponStatus::Available => CouponMove::CancelUse,
+        };
+        let once = (payment_id, id, step);
+        if work.get(&once, |tables| &tables.coupon_ledger).is_some() {
+            return Err(conflict("idx_coupon_ledger_once"));
+        }
+        work.changes.coupon_ledger.insert(once, work.now);
+        let row = IssuedCouponRow { issued: coupon.value, version: coupon.version + 1 };
+        work.changes.issued_coupons.insert(id, row);
+    }
+    Ok(())
 }
 
 pub(super) async fn insert_coupon(
@@ -54,10 +159,6 @@ pub(super) async fn insert_coupon(
     let coupon = Coupon { id, name: name.to_owned(), discount, valid_until };
     work.changes.coupons.insert(id, coupon.clone());
     Ok(coupon)
-}
-
-pub(super) async fn find_coupon(work: &mut Work, id: CouponId) -> Result<Option<Coupon>, StoreError> {
-    Ok(work.get(&id, |tables| &tables.coupons))
 }
 
 pub(super) async fn insert_issued_coupon(

@@ -1,28 +1,28 @@
 //! Row locks: exclusive, held until the transaction's end, waited for in order of arrival.
 
 use domain::ports::IdempotencyKey;
-use domain::{CouponId, DiscrepancyId, GatewayKey, IssuedCouponId, OrderId, PaymentId, ProductId, UserId};
+use domain::{CouponId, DiscrepancyId, GatewayKey, IssuedCouponId, PaymentId, ProductId, UserId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tokio::sync::oneshot;
 
 /// A transaction.
 pub(crate) type TxId = u64;
 
-/// What can be locked: a row, or a value of a unique index that is being taken.
+/// What can be locked: a row, a value of a unique index that is being taken, or the right to take an Idempotency-Key
+/// (which is tried, never waited for). Orders, hints and facts need none of their own: they change only under the lock
+/// of their payment or its check row.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum LockKey {
+    Payment(PaymentId),
+    Check(PaymentId),
     Stock(ProductId),
     Points(UserId),
     IssuedCoupon(IssuedCouponId),
-    Order(OrderId),
-    Payment(PaymentId),
-    Check(PaymentId),
-    Inbox(PaymentId, GatewayKey),
-    Discrepancy(DiscrepancyId),
     GatewayKey(GatewayKey),
-    Fact(PaymentId, String),
-    CouponOfUser(UserId, CouponId),
     Idempotency(IdempotencyKey),
+    TakingKey(IdempotencyKey),
+    CouponOfUser(UserId, CouponId),
+    Discrepancy(DiscrepancyId),
 }
 
 #[derive(Debug)]
@@ -67,9 +67,15 @@ impl Locks {
         Acquired::Wait(wait)
     }
 
-    /// Another transaction holds it.
-    pub(crate) fn taken(&self, tx: TxId, key: &LockKey) -> bool {
-        self.held.get(key).is_some_and(|held| held.owner != tx)
+    /// Locks what nobody else holds; never waits.
+    pub(crate) fn try_acquire(&mut self, tx: TxId, key: &LockKey) -> bool {
+        self.held.get(key).is_none_or(|held| held.owner == tx)
+            && matches!(self.acquire(tx, key.clone()), Acquired::Yes)
+    }
+
+    /// How many transactions wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
     }
 
     fn would_deadlock(&self, tx: TxId, owner: TxId) -> bool {

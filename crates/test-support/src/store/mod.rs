@@ -1,9 +1,13 @@
 //! A database in memory that behaves like PostgreSQL as far as the ports can tell.
 //!
-//! READ COMMITTED: a statement sees what is committed and what its own transaction wrote. Written rows and locked rows
-//! are locked until the transaction's end; who comes later waits in order of arrival, at most the lock time-out, and a
-//! circle of waiting is a conflict. Constraints, unique indexes and triggers are those of the migrations. A failed
-//! statement poisons its transaction. A dropped transaction leaves nothing. The clock is tokio's.
+//! READ COMMITTED: a statement sees what is committed when it starts and what its own transaction wrote; a statement that
+//! waited for a row's lock sees that row's newest version, and of everything else the moment before the wait (so here it
+//! reads nothing else). Written rows and locked rows are locked until the transaction's end; who comes later waits in
+//! order of arrival, at most the lock time-out, and a circle of waiting is a conflict. Constraints, unique indexes and
+//! triggers are those of the migrations. A failed statement poisons its transaction. A dropped transaction leaves
+//! nothing. The clock is tokio's.
+//!
+//! An opening is several statements; each is a [`Site`] of its own, and another transaction can come between two of them.
 //!
 //! Deliberately absent: SQL, isolation levels that nobody uses, deletes (no port deletes).
 
@@ -15,19 +19,26 @@ mod queries;
 mod settling;
 mod tables;
 mod tx;
+mod work;
 
 pub use tables::*;
 
 use crate::clock::Clock;
 use crate::faults::{Fault, Faults, NoFaults, Site};
 use async_trait::async_trait;
-use domain::Timestamp;
-use domain::ports::{Store, StoreError, StoreTx};
-use locks::{Locks, TxId};
+use domain::placement::{Placing, PlacingNeeds};
+use domain::ports::{CallbackNote, Claim, ClaimOptions, CommitError, Store, StoreError, StoreTx};
+use domain::settlement::{Settling, SettlingNeeds};
+use domain::{OrderId, PaymentId, Timestamp};
+use locks::Locks;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
+
+/// What every fake database calls itself (see [`Placing::installation`]).
+pub const INSTALLATION: &str = "simul8";
 
 /// Sees every commit, before it takes effect: `before` is what is there, `changes` the rows that take their place.
 pub trait CommitObserver: Send + Sync {
@@ -79,7 +90,6 @@ struct Shared {
     payments: Sequence,
     discrepancies: Sequence,
     rows: Sequence,
-    leases: Sequence,
     deadlocks: AtomicI64,
 }
 
@@ -111,7 +121,6 @@ impl FakeDatabase {
             payments: from(1),
             discrepancies: from(1),
             rows: from(1),
-            leases: from(1),
             deadlocks: AtomicI64::new(0),
         }))
     }
@@ -133,21 +142,13 @@ impl FakeDatabase {
     }
 
     /// When something is to be examined next, as far as is known now: the simulation skips idle turns by it.
-    pub fn next_look(&self, min_age: Duration) -> Option<Timestamp> {
-        self.read(|tables| {
-            let looks = tables.payments.iter().filter_map(|(id, row)| {
-                let check = tables.checks.get(id).copied().unwrap_or_default();
-                if check.parked_at.is_some() {
-                    return None;
-                }
-                let ended = row.record.payment.value.status().is_terminal();
-                let old_enough = crate::clock::later(row.record.updated_at, min_age);
-                let own_time = if ended { check.due_at } else { Some(check.due_at.unwrap_or(old_enough)) };
-                let look = own_time.into_iter().chain(check.woken_at).min()?;
-                Some(check.lease.map_or(look, |lease| look.max(lease.until)))
-            });
-            looks.min()
-        })
+    pub fn next_look(&self) -> Option<Timestamp> {
+        self.read(|tables| tables.checks.values().filter_map(domain::settlement::Check::next_at).min())
+    }
+
+    /// How many transactions wait for a lock at this moment.
+    pub fn waiting(&self) -> usize {
+        self.0.state().locks.waiting()
     }
 
     /// The moment by the database's clock.
@@ -223,76 +224,69 @@ fn failed(fault: Fault, site: Site) -> Result<(), StoreError> {
     }
 }
 
-#[async_trait]
-impl Store for FakeStore {
-    async fn begin(&self, name: &'static str) -> Result<Box<dyn StoreTx>, StoreError> {
+impl FakeStore {
+    async fn open(&self, name: &'static str) -> Result<tx::FakeTx, StoreError> {
         let site = Site { within: name, call: "store.begin" };
         self.before(site).await?;
         let permit = self.connection().await?;
         let tx = tx::FakeTx::open(self.clone(), name, permit);
         self.after(site).await?;
-        Ok(Box::new(tx))
+        Ok(tx)
     }
 }
 
-/// An open transaction's side of the database: its changes, and the way to what is there.
-struct Work {
-    shared: Arc<Shared>,
-    id: TxId,
-    now: Timestamp,
-    lock_timeout: Duration,
-    changes: Tables,
+/// A transaction of its own ends: whether it was stored is not known when the answer to COMMIT is lost.
+async fn ended<T>(tx: tx::FakeTx, value: T) -> Result<T, StoreError> {
+    match tx.end().await {
+        Ok(()) => Ok(value),
+        Err(CommitError::RolledBack(error)) => Err(error),
+        Err(CommitError::OutcomeUnknown) => Err(unavailable("tx.commit")),
+    }
 }
 
-impl Work {
-    /// Locks, waiting in order of arrival.
-    async fn lock(&mut self, key: locks::LockKey) -> Result<(), StoreError> {
-        let acquired = self.shared.state().locks.acquire(self.id, key);
-        let granted = match acquired {
-            locks::Acquired::Yes => return Ok(()),
-            locks::Acquired::Deadlock => {
-                self.shared.deadlocks.fetch_add(1, Ordering::Relaxed);
-                return Err(conflict("40P01 deadlock detected"));
-            }
-            locks::Acquired::Wait(granted) => granted,
-        };
-        let waiting = Waiting { shared: Arc::clone(&self.shared), tx: self.id };
-        let outcome = tokio::time::timeout(self.lock_timeout, granted).await;
-        drop(waiting);
-        match outcome {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(unavailable("a lock")),
-        }
+#[async_trait]
+impl Store for FakeStore {
+    async fn begin(&self, name: &'static str) -> Result<Box<dyn StoreTx>, StoreError> {
+        Ok(Box::new(self.open(name).await?))
     }
 
-    /// A row as this transaction sees it.
-    fn get<K: Ord, V: Clone>(
+    async fn open_placing(&self, orders: &[PlacingNeeds]) -> Result<(Box<dyn StoreTx>, Placing), StoreError> {
+        let tx = self.open("place_orders").await?;
+        let placing = placing::open(&tx, orders).await?;
+        Ok((Box::new(tx), placing))
+    }
+
+    async fn open_settling(
         &self,
-        key: &K,
-        table: impl Fn(&Tables) -> &std::collections::BTreeMap<K, V>,
-    ) -> Option<V> {
-        if let Some(own) = table(&self.changes).get(key) {
-            return Some(own.clone());
-        }
-        table(&self.shared.state().tables).get(key).cloned()
+        payments: &[SettlingNeeds],
+    ) -> Result<(Box<dyn StoreTx>, Settling), StoreError> {
+        let tx = self.open("settle").await?;
+        let settling = settling::open(&tx, payments).await?;
+        Ok((Box::new(tx), settling))
     }
-}
 
-/// Ends the waiting when the waiter is dropped, too.
-struct Waiting {
-    shared: Arc<Shared>,
-    tx: TxId,
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.shared.state().locks.abandon(self.tx);
+    async fn start_payments(&self, payments: &[PaymentId]) -> Result<BTreeSet<PaymentId>, StoreError> {
+        let tx = self.open("start_payments").await?;
+        let started = examining::start(&tx, payments).await?;
+        ended(tx, started).await
     }
-}
 
-impl Drop for Work {
-    fn drop(&mut self) {
-        self.shared.state().locks.release(self.id);
+    async fn note_callbacks(&self, notes: &[CallbackNote]) -> Result<Vec<Option<PaymentId>>, StoreError> {
+        let tx = self.open("note_callbacks").await?;
+        let noted = examining::note(&tx, notes).await?;
+        ended(tx, noted).await
+    }
+
+    async fn claim(&self, options: &ClaimOptions) -> Result<Vec<Claim>, StoreError> {
+        let tx = self.open("claim").await?;
+        let claims = examining::claim(&tx, options).await?;
+        ended(tx, claims).await
+    }
+
+    async fn announce_ended(&self, _orders: &[OrderId]) -> Result<(), StoreError> {
+        let site = Site::outside("store.announce_ended");
+        self.before(site).await?;
+        self.after(site).await
     }
 }
 

@@ -1,23 +1,65 @@
-//! What TX1 does, and what TX2 does with goods, points and coupons.
+//! What placing orders needs, and what it stores.
 
 use super::locks::LockKey;
-use super::settling::{add_history, check_payment};
+use super::tx::{FakeTx, run};
+use super::work::Work;
 use super::{
-    CouponMove, IdempotencyRow, IssuedCouponRow, OrderRow, PaymentRow, PointLedgerRow, StockCause,
-    StockLedgerRow, Tables, Work, check, conflict, other,
+    INSTALLATION, IdempotencyRow, OrderRow, PaymentRow, StockMove, check, conflict, goods, other, settling,
 };
 use crate::clock::later;
+use domain::placement::{KeyState, NewOrder, Placing, PlacingNeeds};
 use domain::ports::{
-    CouponHolding, IdempotencyClaim, IdempotencyKey, IdempotencyRecord, NewOrderIds, NewPayment,
-    PaymentEvent, PaymentRecord, PointEntry, PointEntryKind, ProductForSale, StockEntry, StockEntryKind,
-    StoreError, StoredAnswer, Versioned,
+    CouponHolding, IdempotencyKey, IdempotencyRecord, KeyedRequest, NewOrderIds, PaymentRecord,
+    ProductForSale, StoreError, StoredAnswer, Versioned,
 };
-use domain::{
-    IssuedCoupon, IssuedCouponId, IssuedCouponStatus, Money, Order, OrderId, PaymentId, PointAccount,
-    ProductId, StockError, Timestamp, UserId,
-};
+use domain::settlement::Check;
+use domain::{Money, OrderId, PaymentId, ProductId, Stock, Timestamp, UserId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-pub(super) async fn next_order_ids(work: &mut Work) -> Result<NewOrderIds, StoreError> {
+/// So long after its send deadline the first request of a key can't be under way any more.
+const ABANDONED_AFTER: Duration = Duration::from_secs(5);
+
+pub(super) async fn open(tx: &FakeTx, orders: &[PlacingNeeds]) -> Result<Placing, StoreError> {
+    let keys: BTreeSet<_> = orders.iter().filter_map(|order| Some(order.key.as_ref()?.key.clone())).collect();
+    let taking = tx
+        .work("tx.take_keys", |work| {
+            let mine = |key: &&IdempotencyKey| work.try_lock(&LockKey::TakingKey((*key).clone()));
+            Ok(keys.iter().filter(mine).cloned().collect::<BTreeSet<_>>())
+        })
+        .await?;
+    let ids = tx.work("tx.next_order_ids", |work| orders.iter().map(|_| next_ids(work)).collect()).await?;
+    let products = run!(tx, "tx.lock_products", self::lock_products(orders))?;
+    let points = run!(tx, "tx.lock_points", self::lock_points(orders))?;
+    let coupons = tx
+        .load("tx.load_coupons", |view| {
+            let named = orders.iter().filter_map(|order| order.issued_coupon_id);
+            Ok(named.filter_map(|id| Some((id, holding(&view, id)?))).collect())
+        })
+        .await?;
+    let now = tx.moment();
+    let keys = tx
+        .load("tx.load_keys", |view| {
+            let state = |key: IdempotencyKey| {
+                let row = view.get(|tables| &tables.idempotency, &key).filter(|row| row.expires_at > now);
+                let state = match row {
+                    Some(row) => {
+                        let id = view.get(|tables| &tables.payment_of_order, &row.order_id);
+                        let payment = id.and_then(|id| view.get(|tables| &tables.payments, id));
+                        KeyState::Known(idempotency_record(row, payment, now))
+                    }
+                    None if taking.contains(&key) => KeyState::Free,
+                    None => KeyState::BeingTaken,
+                };
+                (key, state)
+            };
+            Ok(keys.into_iter().map(state).collect())
+        })
+        .await?;
+    Ok(Placing { now, installation: INSTALLATION.to_owned(), ids, products, points, coupons, keys })
+}
+
+fn next_ids(work: &mut Work) -> Result<NewOrderIds, StoreError> {
     let order_id = OrderId::new(work.shared.orders.next());
     let payment_id = PaymentId::new(work.shared.payments.next());
     match (order_id, payment_id) {
@@ -26,214 +68,40 @@ pub(super) async fn next_order_ids(work: &mut Work) -> Result<NewOrderIds, Store
     }
 }
 
-pub(super) async fn lock_products(
+async fn lock_products(
     work: &mut Work,
-    ids: &[ProductId],
-) -> Result<Vec<ProductForSale>, StoreError> {
-    let mut ids = ids.to_vec();
-    ids.sort_unstable();
-    ids.dedup();
-    let mut products = Vec::with_capacity(ids.len());
-    for id in ids {
-        // What does not exist can't be locked.
-        if work.get(&id, |tables| &tables.stock).is_none() {
-            continue;
-        }
-        work.lock(LockKey::Stock(id)).await?;
-        let stock = work.get(&id, |tables| &tables.stock);
-        let product = work.get(&id, |tables| &tables.products);
-        if let (Some(stock), Some(product)) = (stock, product) {
-            products.push(ProductForSale { id, name: product.name, price: product.price, stock });
-        }
-    }
-    Ok(products)
-}
-
-pub(super) async fn move_stock(work: &mut Work, entries: &[StockEntry]) -> Result<(), StoreError> {
-    for entry in entries {
-        work.lock(LockKey::Stock(entry.product_id)).await?;
-        let Some(stock) = work.get(&entry.product_id, |tables| &tables.stock) else {
-            return Err(other("stock_ledger_product_id_fkey"));
-        };
-        let once = (entry.payment_id, entry.product_id, entry.kind);
-        if work.get(&once, |tables| &tables.stock_moved).is_some() {
-            return Err(conflict("idx_stock_ledger_once"));
-        }
-        let pieces = i64::from(entry.quantity.get());
-        let (after, delta) = match entry.kind {
-            StockEntryKind::Reserve => (stock.decrease(pieces), -pieces),
-            StockEntryKind::Restore => (stock.increase(pieces), pieces),
-        };
-        let after = after.map_err(|error| match error {
-            StockError::OutOfStock => conflict("stock_quantity_check"),
-            StockError::OutOfRange | StockError::DecreaseNotPositive | StockError::IncreaseNotPositive => {
-                other("stock_quantity_check")
-            }
-        })?;
-        work.changes.stock.insert(entry.product_id, after);
-        work.changes.stock_moved.insert(once, ());
-        let cause = StockCause::Payment(entry.payment_id, entry.kind);
-        let row = StockLedgerRow { product_id: entry.product_id, cause, delta };
-        work.changes.stock_ledger.insert(work.shared.rows.next(), row);
-    }
-    Ok(())
-}
-
-pub(super) async fn lock_points(work: &mut Work, user_id: UserId) -> Result<PointAccount, StoreError> {
-    work.lock(LockKey::Points(user_id)).await?;
-    let balance = work.get(&user_id, |tables| &tables.points).unwrap_or(Money::ZERO);
-    work.changes.points.insert(user_id, balance);
-    PointAccount::new(user_id, balance).map_err(|error| StoreError::Corrupt { what: error.to_string() })
-}
-
-pub(super) async fn save_points(work: &mut Work, entry: &PointEntry) -> Result<(), StoreError> {
-    let user_id = entry.account.user_id();
-    work.lock(LockKey::Points(user_id)).await?;
-    check(work.get(&user_id, |tables| &tables.points).is_some(), "point_ledger_user_id_fkey")?;
-    check(entry.amount.is_positive(), "point_ledger_sign")?;
-    let of_payment = entry.kind != PointEntryKind::Charge;
-    check(of_payment == entry.payment_id.is_some(), "point_ledger_payment")?;
-    if let Some(payment_id) = entry.payment_id {
-        let once = (payment_id, entry.kind);
-        if work.get(&once, |tables| &tables.points_moved).is_some() {
-            return Err(conflict("idx_point_ledger_once"));
-        }
-        work.changes.points_moved.insert(once, ());
-    }
-    let delta = match entry.kind {
-        PointEntryKind::Deduct => -entry.amount.won(),
-        PointEntryKind::Charge | PointEntryKind::Restore => entry.amount.won(),
+    orders: &[PlacingNeeds],
+) -> Result<BTreeMap<ProductId, ProductForSale>, StoreError> {
+    let ids = orders.iter().flat_map(|order| order.product_ids.iter().copied());
+    let stock = work.lock_rows(ids, LockKey::Stock, |tables| &tables.stock, |_| true).await?;
+    let product = |(id, stock): (ProductId, Stock)| {
+        let row = work.get(&id, |tables| &tables.products)?;
+        Some((id, ProductForSale { id, name: row.name, price: row.price, stock }))
     };
-    work.changes.points.insert(user_id, entry.account.balance());
-    let row = PointLedgerRow { user_id, kind: entry.kind, payment_id: entry.payment_id, delta };
-    work.changes.point_ledger.insert(work.shared.rows.next(), row);
-    Ok(())
+    Ok(stock.into_iter().filter_map(product).collect())
 }
 
-pub(super) async fn find_coupon_holding(
+async fn lock_points(
     work: &mut Work,
-    id: IssuedCouponId,
-) -> Result<Option<Versioned<CouponHolding>>, StoreError> {
-    let Some(row) = work.get(&id, |tables| &tables.issued_coupons) else { return Ok(None) };
-    let coupon = work.get(&row.issued.coupon_id, |tables| &tables.coupons);
-    Ok(coupon.map(|coupon| Versioned {
-        version: row.version,
-        value: CouponHolding { issued: row.issued, coupon },
-    }))
+    orders: &[PlacingNeeds],
+) -> Result<BTreeMap<UserId, domain::PointAccount>, StoreError> {
+    let buyers: BTreeSet<UserId> =
+        orders.iter().filter(|order| order.points).map(|order| order.user_id).collect();
+    let there =
+        work.lock_rows(buyers.iter().copied(), LockKey::Points, |tables| &tables.points, |_| true).await?;
+    buyers
+        .into_iter()
+        .map(|id| Ok((id, goods::account(id, there.get(&id).copied().unwrap_or(Money::ZERO))?)))
+        .collect()
 }
 
-pub(super) async fn save_issued_coupon(
-    work: &mut Work,
-    coupon: &Versioned<IssuedCoupon>,
-    payment_id: PaymentId,
-) -> Result<(), StoreError> {
-    let id = coupon.value.id;
-    work.lock(LockKey::IssuedCoupon(id)).await?;
-    match work.get(&id, |tables| &tables.issued_coupons) {
-        Some(row) if row.version == coupon.version => {}
-        Some(_) | None => return Err(conflict("version of issued_coupon")),
-    }
-    let step = match coupon.value.status {
-        IssuedCouponStatus::Used { .. } => CouponMove::Use,
-        IssuedCouponStatus::Available => CouponMove::CancelUse,
-    };
-    let once = (payment_id, id, step);
-    if work.get(&once, |tables| &tables.coupon_ledger).is_some() {
-        return Err(conflict("idx_coupon_ledger_once"));
-    }
-    work.changes.coupon_ledger.insert(once, work.now);
-    let row = IssuedCouponRow { issued: coupon.value, version: coupon.version + 1 };
-    work.changes.issued_coupons.insert(id, row);
-    Ok(())
-}
-
-pub(super) async fn insert_order(work: &mut Work, order: &Order) -> Result<(), StoreError> {
-    work.lock(LockKey::Order(order.id())).await?;
-    if work.get(&order.id(), |tables| &tables.orders).is_some() {
-        return Err(conflict("orders_pkey"));
-    }
-    let mut products: Vec<ProductId> = order.items().iter().map(|item| item.product_id).collect();
-    for id in &products {
-        check(work.get(id, |tables| &tables.products).is_some(), "order_item_product_id_fkey")?;
-    }
-    products.sort_unstable();
-    products.dedup();
-    if products.len() != order.items().len() {
-        return Err(conflict("order_item_pkey"));
-    }
-    let row = OrderRow { order: order.clone(), version: 0, placed_at: work.now };
-    work.changes.orders.insert(order.id(), row);
-    Ok(())
-}
-
-pub(super) async fn insert_payment(
-    work: &mut Work,
-    new: &NewPayment,
-    history: &[PaymentEvent],
-) -> Result<(), StoreError> {
-    let id = new.payment.id();
-    let order_id = new.payment.order_id();
-    work.lock(LockKey::Payment(id)).await?;
-    if work.get(&id, |tables| &tables.payments).is_some() {
-        return Err(conflict("payment_pkey"));
-    }
-    check(work.get(&order_id, |tables| &tables.orders).is_some(), "payment_order_id_fkey")?;
-    if work.get(&order_id, |tables| &tables.payment_of_order).is_some() {
-        return Err(conflict("payment_order_id_key"));
-    }
-    if let Some(coupon) = new.issued_coupon_id {
-        let known = work.get(&coupon, |tables| &tables.issued_coupons).is_some();
-        check(known, "payment_issued_coupon_id_fkey")?;
-    }
-    if let Some(hash) = new.callback_token_hash {
-        if work.get(&hash, |tables| &tables.payment_of_token).is_some() {
-            return Err(conflict("idx_payment_callback_token_hash"));
-        }
-        work.changes.payment_of_token.insert(hash, id);
-    }
-    let on_card = new.payment.amounts().paid_amount().is_positive();
-    check(!on_card || new.card.is_some(), "payment_card_when_on_card")?;
-    check_payment(work, &new.payment).await?;
-    let record = PaymentRecord {
-        payment: Versioned { version: 0, value: new.payment.clone() },
-        issued_coupon_id: new.issued_coupon_id,
-        card: new.card.clone(),
-        merchant: new.merchant.clone(),
-        created_at: work.now,
-        updated_at: work.now,
-        send_deadline: later(work.now, new.send_within),
-        watch_wanted: false,
-    };
-    let row = PaymentRow { record, callback_token_hash: new.callback_token_hash };
-    work.changes.payments.insert(id, row);
-    work.changes.payment_of_order.insert(order_id, id);
-    add_history(work, id, history)
-}
-
-pub(super) async fn claim_idempotency(
-    work: &mut Work,
-    claim: &IdempotencyClaim,
-) -> Result<Option<IdempotencyRecord>, StoreError> {
-    let length = claim.key.key.chars().count();
-    check((1..=255).contains(&length), "22001 value too long")?;
-    // Waits for a transaction that is taking the same key.
-    work.lock(LockKey::Idempotency(claim.key.clone())).await?;
-    if let Some(row) = work.get(&claim.key, |tables| &tables.idempotency)
-        && row.expires_at > work.now
-    {
-        let own = work.changes.payment_of(row.order_id).cloned();
-        let state = work.shared.state();
-        let payment = own.as_ref().or_else(|| state.tables.payment_of(row.order_id));
-        return Ok(Some(idempotency_record(&row, payment, work.now)));
-    }
-    let row = IdempotencyRow {
-        fingerprint: claim.fingerprint,
-        order_id: claim.order_id,
-        answer: None,
-        expires_at: later(work.now, claim.retention),
-    };
-    work.changes.idempotency.insert(claim.key.clone(), row);
-    Ok(None)
+pub(super) fn holding(
+    view: &super::work::View<'_>,
+    id: domain::IssuedCouponId,
+) -> Option<Versioned<CouponHolding>> {
+    let row = view.get(|tables| &tables.issued_coupons, &id)?;
+    let coupon = view.get(|tables| &tables.coupons, &row.issued.coupon_id)?.clone();
+    Some(Versioned { version: row.version, value: CouponHolding { issued: row.issued, coupon } })
 }
 
 pub(super) fn idempotency_record(
@@ -241,25 +109,121 @@ pub(super) fn idempotency_record(
     payment: Option<&PaymentRow>,
     now: Timestamp,
 ) -> IdempotencyRecord {
+    let abandoned = payment.is_none_or(|PaymentRow { record, .. }| {
+        record.payment.status().is_terminal() || later(record.send_deadline, ABANDONED_AFTER) < now
+    });
     IdempotencyRecord {
         fingerprint: row.fingerprint,
         order_id: row.order_id,
         answer: row.answer.clone(),
-        abandoned: row.answer.is_none() && payment.is_some_and(|row| row.record.send_deadline <= now),
+        abandoned,
     }
 }
 
-pub(super) async fn save_idempotent_answer(
+pub(super) async fn store(tx: &FakeTx, orders: &[NewOrder]) -> Result<(), StoreError> {
+    let id = |new: &NewOrder| new.record.payment.id();
+    let items = |new: &NewOrder| {
+        let payment_id = id(new);
+        new.order.items().iter().map(|item| (payment_id, item.product_id, item.quantity)).collect::<Vec<_>>()
+    };
+    let taken: Vec<_> = orders.iter().flat_map(items).collect();
+    run!(tx, "tx.store_stock", goods::move_stock(StockMove::Reserve, taken))?;
+    let points: Vec<_> = orders.iter().filter_map(|new| new.points).collect();
+    run!(tx, "tx.store_points", goods::save_points(&points))?;
+    let coupons: Vec<_> = orders.iter().filter_map(|new| Some((id(new), new.coupon?))).collect();
+    run!(tx, "tx.store_coupons", goods::save_coupons(coupons))?;
+    tx.work("tx.store_orders", |work| orders.iter().try_for_each(|new| insert_order(work, new))).await?;
+    run!(tx, "tx.store_payments", self::insert_payments(orders))?;
+    run!(tx, "tx.store_keys", self::take_keys(orders))
+}
+
+fn insert_order(work: &mut Work, new: &NewOrder) -> Result<(), StoreError> {
+    let order = &new.order;
+    if work.get(&order.id(), |tables| &tables.orders).is_some() {
+        return Err(conflict("orders_pkey"));
+    }
+    let products: BTreeSet<ProductId> = order.items().iter().map(|item| item.product_id).collect();
+    if products.len() != order.items().len() {
+        return Err(conflict("order_item_pkey"));
+    }
+    for id in &products {
+        check(work.get(id, |tables| &tables.products).is_some(), "order_item_product_id_fkey")?;
+    }
+    let row = OrderRow { order: order.clone(), version: 0, placed_at: work.now };
+    work.changes.orders.insert(order.id(), row);
+    Ok(())
+}
+
+async fn insert_payments(work: &mut Work, orders: &[NewOrder]) -> Result<(), StoreError> {
+    for new in orders {
+        let payment = &new.record.payment;
+        let (id, order_id) = (payment.id(), payment.order_id());
+        work.lock(LockKey::Payment(id)).await?;
+        if work.get(&id, |tables| &tables.payments).is_some() {
+            return Err(conflict("payment_pkey"));
+        }
+        check(work.get(&order_id, |tables| &tables.orders).is_some(), "payment_order_id_fkey")?;
+        if work.get(&order_id, |tables| &tables.payment_of_order).is_some() {
+            return Err(conflict("payment_order_id_key"));
+        }
+        if let Some(coupon) = new.record.issued_coupon_id {
+            let known = work.get(&coupon, |tables| &tables.issued_coupons).is_some();
+            check(known, "payment_issued_coupon_id_fkey")?;
+        }
+        if let Some(hash) = new.callback_token_hash {
+            if work.get(&hash, |tables| &tables.payment_of_token).is_some() {
+                return Err(conflict("idx_payment_callback_token_hash"));
+            }
+            work.changes.payment_of_token.insert(hash, id);
+        }
+        let on_card = payment.amounts().paid_amount().is_positive();
+        check(!on_card || new.record.card.is_some(), "payment_card_when_on_card")?;
+        settling::take_gateway_key(work, payment).await?;
+        let record =
+            PaymentRecord { version: 0, created_at: work.now, updated_at: work.now, ..new.record.clone() };
+        let row = PaymentRow { record, callback_token_hash: new.callback_token_hash };
+        work.changes.payments.insert(id, row);
+        work.changes.payment_of_order.insert(order_id, id);
+        settling::add_history(work, id, &new.history)?;
+        if new.check_at.is_some() {
+            work.lock(LockKey::Check(id)).await?;
+            work.changes.checks.insert(id, Check { due_at: new.check_at, ..Check::default() });
+        }
+    }
+    Ok(())
+}
+
+/// An expired row gives way; one that is alive is a lost race, since whoever opened would have been told of it.
+async fn take_keys(work: &mut Work, orders: &[NewOrder]) -> Result<(), StoreError> {
+    for new in orders {
+        let Some((KeyedRequest { key, fingerprint, retention }, answer)) = &new.key else { continue };
+        check((1..=255).contains(&key.key.chars().count()), "22001 value too long")?;
+        work.lock(LockKey::Idempotency(key.clone())).await?;
+        let alive = |row: &IdempotencyRow| row.expires_at > work.now;
+        if work.get(key, |tables| &tables.idempotency).is_some_and(|row| alive(&row)) {
+            return Err(conflict("idempotency_key_pkey"));
+        }
+        let row = IdempotencyRow {
+            fingerprint: *fingerprint,
+            order_id: new.order.id(),
+            answer: answer.clone(),
+            expires_at: later(work.now, *retention),
+        };
+        work.changes.idempotency.insert(key.clone(), row);
+    }
+    Ok(())
+}
+
+pub(super) async fn save_answer(
     work: &mut Work,
     key: &IdempotencyKey,
     answer: &StoredAnswer,
 ) -> Result<(), StoreError> {
-    work.lock(LockKey::Idempotency(key.clone())).await?;
-    if let Some(mut row) = work.get(key, |tables: &Tables| &tables.idempotency)
-        && row.answer.is_none()
-    {
-        row.answer = Some(answer.clone());
-        work.changes.idempotency.insert(key.clone(), row);
+    let open = |row: &IdempotencyRow| row.answer.is_none();
+    let keys = [key.clone()];
+    let locked = work.lock_rows(keys, LockKey::Idempotency, |tables| &tables.idempotency, open).await?;
+    for (key, row) in locked {
+        work.changes.idempotency.insert(key, IdempotencyRow { answer: Some(answer.clone()), ..row });
     }
     Ok(())
 }

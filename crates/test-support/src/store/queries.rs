@@ -1,7 +1,7 @@
 //! Reads: each a snapshot of what is committed.
 
 use super::placing::idempotency_record;
-use super::{FakeStore, NEVER, OrderRow, PaymentRow, Tables};
+use super::{FakeStore, OrderRow, PaymentRow, Tables};
 use crate::faults::Site;
 use async_trait::async_trait;
 use domain::ports::{
@@ -9,7 +9,7 @@ use domain::ports::{
     IdempotencyRecord, IssuedCouponView, OrderCursor, OrderView, PaymentRecord, PaymentStatistics,
     PaymentView, ProductView, Queries, RecentEvent, StoreError, UpcomingCheck, Worklist,
 };
-use domain::settlement::DiscrepancyKind;
+use domain::settlement::{Check, DiscrepancyKind};
 use domain::{
     DiscrepancyId, GatewayKey, MerchantId, Money, OrderId, OrderStatus, PaymentId, PaymentStatus, ProductId,
     Timestamp, UserId,
@@ -34,30 +34,24 @@ impl FakeStore {
     }
 }
 
-fn record(tables: &Tables, row: &PaymentRow) -> PaymentRecord {
-    let id = row.record.payment.value.id();
-    let watch_wanted = tables.checks.get(&id).is_some_and(|check| check.watch_wanted);
-    PaymentRecord { watch_wanted, ..row.record.clone() }
-}
-
 fn order_view(tables: &Tables, row: &OrderRow) -> Option<OrderView> {
-    let payment = record(tables, tables.payment_of(row.order.id())?);
+    let payment = tables.payment_of(row.order.id())?.record.clone();
     Some(OrderView { order: row.order.clone(), placed_at: row.placed_at, payment })
 }
 
 fn discrepancy_view(tables: &Tables, id: DiscrepancyId) -> Option<DiscrepancyView> {
     let row = tables.discrepancies.get(&id)?;
-    let payment = tables.payments.get(&row.row.payment_id)?;
+    let payment = tables.payments.get(&row.payment_id)?;
     let resolved = row.resolved.as_ref();
     Some(DiscrepancyView {
         id,
-        kind: row.row.discrepancy.kind,
+        kind: row.discrepancy.kind,
         status: row.status,
-        payment_id: row.row.payment_id,
-        order_id: payment.record.payment.value.order_id(),
-        key: row.row.discrepancy.key.clone(),
-        amount: row.row.discrepancy.amount,
-        evidence: row.row.discrepancy.evidence.clone(),
+        payment_id: row.payment_id,
+        order_id: payment.record.payment.order_id(),
+        key: row.discrepancy.key.clone(),
+        amount: row.discrepancy.amount,
+        evidence: row.discrepancy.evidence.clone(),
         found_at: row.found_at,
         resolution: resolved.map(|resolved| resolved.resolution.clone()),
         note: resolved.map(|resolved| resolved.note.clone()),
@@ -72,15 +66,15 @@ fn limited(limit: u32) -> usize {
 
 fn statistics(tables: &Tables, now: Timestamp) -> PaymentStatistics {
     let waiting: Vec<_> =
-        tables.payments.values().filter(|row| !row.record.payment.value.status().is_terminal()).collect();
+        tables.payments.values().filter(|row| !row.record.payment.status().is_terminal()).collect();
     let oldest = waiting.iter().map(|row| now - row.record.created_at).max();
     let open = |kind| {
         let rows = tables.discrepancies.values();
-        rows.filter(|row| row.status == DiscrepancyStatus::Open && row.row.discrepancy.kind == kind).count()
+        rows.filter(|row| row.status == DiscrepancyStatus::Open && row.discrepancy.kind == kind).count()
     };
     let watched = tables.checks.iter().filter(|(id, check)| {
-        let ended = |row: &PaymentRow| row.record.payment.value.status().is_terminal();
-        check.due_at.is_some_and(|at| at < NEVER) && tables.payments.get(id).is_some_and(ended)
+        let ended = |row: &PaymentRow| row.record.payment.status().is_terminal();
+        check.due_at.is_some() && tables.payments.get(id).is_some_and(ended)
     });
     PaymentStatistics {
         unsettled: waiting.len() as u64,
@@ -90,32 +84,18 @@ fn statistics(tables: &Tables, now: Timestamp) -> PaymentStatistics {
     }
 }
 
-/// The time from which a payment can be claimed; as in a claim.
-fn due_at(row: &PaymentRow, check: &super::CheckRow, min_age: Duration) -> Option<Timestamp> {
-    if check.parked_at.is_some() {
-        return None;
-    }
-    let own = if row.record.payment.value.status().is_terminal() {
-        check.due_at
-    } else {
-        let old_enough = crate::clock::later(row.record.updated_at, min_age);
-        Some(check.due_at.map_or(old_enough, |due| due.max(old_enough)))
-    };
-    own.filter(|at| *at < NEVER).into_iter().chain(check.woken_at).min()
-}
-
-fn worklist(tables: &Tables, now: Timestamp, min_age: Duration, limit: u32) -> Worklist {
+fn worklist(tables: &Tables, now: Timestamp, limit: u32) -> Worklist {
     let mut unsettled_by_age = [0_u64; AGE_BOUNDS.len() + 1];
     let mut checks = Vec::new();
     for (id, row) in &tables.payments {
         let check = tables.checks.get(id).copied().unwrap_or_default();
-        let payment = &row.record.payment.value;
-        let due_at = due_at(row, &check, min_age);
+        let payment = &row.record.payment;
+        let due_at = check.next_at();
         if !payment.status().is_terminal() {
             let age = (now - row.record.created_at).unsigned_abs();
             let bucket = AGE_BOUNDS.iter().filter(|bound| age >= **bound).count();
             unsettled_by_age.iter_mut().skip(bucket).take(1).for_each(|number| *number += 1);
-        } else if due_at.is_none() {
+        } else if due_at.is_none() && check.parked_at.is_none() {
             continue;
         }
         checks.push(UpcomingCheck {
@@ -176,15 +156,14 @@ impl Queries for FakeStore {
     ) -> Result<Option<PaymentView>, StoreError> {
         self.query("queries.payment", |tables, _| {
             let row = tables.payments.get(&id)?;
-            if user_id.is_some_and(|user_id| row.record.payment.value.user_id() != user_id) {
+            if user_id.is_some_and(|user_id| row.record.payment.user_id() != user_id) {
                 return None;
             }
             let check = tables.checks.get(&id);
             Some(PaymentView {
-                record: record(tables, row),
+                record: row.record.clone(),
                 history: tables.history(id).cloned().collect(),
-                next_check_at: check
-                    .and_then(|check| check.woken_at.or(check.due_at.filter(|at| *at < NEVER))),
+                next_check_at: check.and_then(Check::next_at),
                 parked: check.is_some_and(|check| check.parked_at.is_some()),
             })
         })
@@ -195,8 +174,8 @@ impl Queries for FakeStore {
         self.query("queries.payments", |tables, now| {
             let rows = tables.payments.iter().rev();
             rows.filter(|(id, _)| filter.before.is_none_or(|before| **id < before))
-                .map(|(_, row)| record(tables, row))
-                .filter(|row| filter.status.is_none_or(|status| row.payment.value.status() == status))
+                .map(|(_, row)| row.record.clone())
+                .filter(|row| filter.status.is_none_or(|status| row.payment.status() == status))
                 .filter(|row| {
                     filter.older_than.is_none_or(|age| crate::clock::later(row.created_at, age) < now)
                 })
@@ -204,10 +183,6 @@ impl Queries for FakeStore {
                 .collect()
         })
         .await
-    }
-
-    async fn payment_of_order(&self, id: OrderId) -> Result<Option<PaymentId>, StoreError> {
-        self.query("queries.payment_of_order", |tables, _| tables.payment_of_order.get(&id).copied()).await
     }
 
     async fn idempotency(&self, key: &IdempotencyKey) -> Result<Option<IdempotencyRecord>, StoreError> {
@@ -273,14 +248,14 @@ impl Queries for FakeStore {
 
     async fn discrepancies_of(&self, id: PaymentId) -> Result<Vec<DiscrepancyView>, StoreError> {
         self.query("queries.discrepancies_of", |tables, _| {
-            let rows = tables.discrepancies.iter().rev().filter(|(_, row)| row.row.payment_id == id);
+            let rows = tables.discrepancies.iter().rev().filter(|(_, row)| row.payment_id == id);
             rows.filter_map(|(id, _)| discrepancy_view(tables, *id)).take(100).collect()
         })
         .await
     }
 
-    async fn worklist(&self, min_age: Duration, limit: u32) -> Result<Worklist, StoreError> {
-        self.query("queries.worklist", |tables, now| worklist(tables, now, min_age, limit)).await
+    async fn worklist(&self, limit: u32) -> Result<Worklist, StoreError> {
+        self.query("queries.worklist", |tables, now| worklist(tables, now, limit)).await
     }
 
     async fn recent_events(&self, cause: Cause, limit: u32) -> Result<Vec<RecentEvent>, StoreError> {
@@ -310,7 +285,7 @@ impl Queries for FakeStore {
     ) -> Result<Vec<(OrderId, Timestamp)>, StoreError> {
         self.query("queries.changed_orders", |tables, now| {
             let changed = tables.payments.values().filter(|row| row.record.updated_at > now - within);
-            let changed = changed.map(|row| (row.record.payment.value.order_id(), row.record.updated_at));
+            let changed = changed.map(|row| (row.record.payment.order_id(), row.record.updated_at));
             changed.take(limited(limit)).collect()
         })
         .await
@@ -319,11 +294,11 @@ impl Queries for FakeStore {
     async fn last_paid_key(&self) -> Result<Option<(MerchantId, GatewayKey)>, StoreError> {
         self.query("queries.last_paid_key", |tables, _| {
             let paid = tables.payments.iter().filter(|(_, row)| {
-                let payment = &row.record.payment.value;
+                let payment = &row.record.payment;
                 payment.status() == PaymentStatus::Paid && payment.amounts().paid_amount().is_positive()
             });
             let (_, last) = paid.max_by_key(|(id, row)| (row.record.updated_at, **id))?;
-            Some((last.record.merchant.clone(), last.record.payment.value.key()?.clone()))
+            Some((last.record.merchant.clone(), last.record.payment.key()?.clone()))
         })
         .await
     }

@@ -1,9 +1,9 @@
 //! The rows. A transaction's changes have the same shape as the database: rows that take the place of others.
 
 use domain::ports::{
-    DiscrepancyStatus, IdempotencyKey, NewDiscrepancy, PaymentEventView, PaymentRecord, PointEntryKind,
-    StockEntryKind, StoredAnswer,
+    DiscrepancyStatus, IdempotencyKey, PaymentEventView, PaymentRecord, PointEntryKind, StoredAnswer,
 };
+use domain::settlement::{Check, Discrepancy};
 use domain::{
     Coupon, DiscrepancyId, GatewayKey, IssuedCoupon, IssuedCouponId, Money, Order, OrderId, PaymentId,
     ProductId, Stock, Timestamp, UserId,
@@ -39,7 +39,7 @@ pub struct OrderRow {
     pub placed_at: Timestamp,
 }
 
-/// A payment. `record.watch_wanted` is not kept here but in [`CheckRow`].
+/// A payment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PaymentRow {
     /// The payment.
@@ -56,7 +56,16 @@ pub enum StockCause {
     /// An operator counted it.
     Set,
     /// A payment took or gave back.
-    Payment(PaymentId, StockEntryKind),
+    Payment(PaymentId, StockMove),
+}
+
+/// Which way a payment moves stock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StockMove {
+    /// Its order took pieces.
+    Reserve,
+    /// It failed, and they go back.
+    Restore,
 }
 
 /// A row of the stock ledger.
@@ -92,45 +101,6 @@ pub enum CouponMove {
     CancelUse,
 }
 
-/// "Never": only a callback or a person makes the payment due.
-pub const NEVER: Timestamp = time::macros::datetime!(9999-12-31 00:00 UTC);
-
-/// When a payment is looked at next, and by whom.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct CheckRow {
-    /// The next look; none: by its age alone while it has not ended, else none; or [`NEVER`].
-    pub due_at: Option<Timestamp>,
-    /// Who looks now.
-    pub lease: Option<Lease>,
-    /// When it was last claimed.
-    pub claimed_at: Option<Timestamp>,
-    /// Somebody wants a look at once, and no claim has been made since.
-    pub woken_at: Option<Timestamp>,
-    /// Failed examinations in a row.
-    pub failures: u32,
-    /// Not looked at until it is woken.
-    pub parked_at: Option<Timestamp>,
-    /// The gateway once showed a transaction.
-    pub transaction_seen: bool,
-    /// How often the gateway had none.
-    pub not_found_count: u32,
-    /// When that was last counted.
-    pub not_found_at: Option<Timestamp>,
-    /// It goes on the watch list whatever its end.
-    pub watch_wanted: bool,
-    /// The next look of the watch list.
-    pub watch_step: u32,
-}
-
-/// Who examines a payment, and until when.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lease {
-    /// Which claim.
-    pub id: i64,
-    /// From then on it is anybody's.
-    pub until: Timestamp,
-}
-
 /// What a callback named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InboxRow {
@@ -147,8 +117,10 @@ pub struct InboxRow {
 /// A row of the discrepancy ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiscrepancyRow {
+    /// Whose.
+    pub payment_id: PaymentId,
     /// What.
-    pub row: NewDiscrepancy,
+    pub discrepancy: Discrepancy,
     /// Where it stands.
     pub status: DiscrepancyStatus,
     /// When it was found.
@@ -199,7 +171,7 @@ pub struct Tables {
     pub stock_ledger: BTreeMap<i64, StockLedgerRow>,
     pub point_ledger: BTreeMap<i64, PointLedgerRow>,
     pub coupon_ledger: BTreeMap<(PaymentId, IssuedCouponId, CouponMove), Timestamp>,
-    pub checks: BTreeMap<PaymentId, CheckRow>,
+    pub checks: BTreeMap<PaymentId, Check>,
     pub inbox: BTreeMap<(PaymentId, GatewayKey), InboxRow>,
     pub discrepancies: BTreeMap<DiscrepancyId, DiscrepancyRow>,
     pub idempotency: BTreeMap<IdempotencyKey, IdempotencyRow>,
@@ -210,7 +182,7 @@ pub struct Tables {
     /// Index of gateway keys; an entry counts only while its payment still has the key.
     pub payment_of_key: BTreeMap<GatewayKey, PaymentId>,
     /// Unique index of the stock ledger's payment rows.
-    pub stock_moved: BTreeMap<(PaymentId, ProductId, StockEntryKind), ()>,
+    pub stock_moved: BTreeMap<(PaymentId, ProductId, StockMove), ()>,
     /// Unique index of the point ledger's payment rows.
     pub points_moved: BTreeMap<(PaymentId, PointEntryKind), ()>,
     /// Unique index of the discrepancy ledger.

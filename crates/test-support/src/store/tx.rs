@@ -1,25 +1,22 @@
 //! One open transaction: statements one after the other, poison, commit.
 
-use super::{FakeStore, Tables, Work, conflict, examining, goods, other, placing, settling, unavailable};
+use super::work::{View, Work};
+use super::{FakeStore, Tables, conflict, goods, other, placing, settling, unavailable};
 use crate::faults::{Fault, Site};
 use async_trait::async_trait;
-use domain::ports::{
-    Claim, ClaimOptions, CommitError, CouponHolding, IdempotencyClaim, IdempotencyKey, IdempotencyRecord,
-    NewDiscrepancy, NewOrderIds, NewPayment, NextCheck, PaymentEvent, PaymentRecord, PointEntry,
-    ProductForSale, StockEntry, StoreError, StoreTx, StoredAnswer, Versioned,
-};
+use domain::placement::NewOrder;
+use domain::ports::{CommitError, IdempotencyKey, PointEntry, StoreError, StoreTx, StoredAnswer};
+use domain::settlement::Changes;
 use domain::{
-    Coupon, CouponId, Discount, DiscrepancyId, GatewayKey, IssuedCoupon, IssuedCouponId, Money, Order,
-    OrderId, Payment, PaymentId, PointAccount, ProductId, Stock, Timestamp, UserId,
+    Coupon, CouponId, Discount, DiscrepancyId, IssuedCoupon, Money, PointAccount, ProductId, Stock,
+    Timestamp, UserId,
 };
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard, OwnedSemaphorePermit};
 
 pub(super) struct FakeTx {
-    store: FakeStore,
+    pub(super) store: FakeStore,
     name: &'static str,
     now: Timestamp,
     /// Statements of one connection run one after the other, in the order they were sent.
@@ -30,15 +27,19 @@ pub(super) struct FakeTx {
 
 /// One statement under way. Dropped unfinished (its future was), it poisons the transaction, as a connection that was
 /// left in the middle of a statement is of no more use.
-struct Statement<'a> {
+pub(super) struct Statement<'a> {
     tx: &'a FakeTx,
     site: Site,
-    work: MutexGuard<'a, Work>,
+    pub(super) work: MutexGuard<'a, Work>,
     finished: bool,
 }
 
 impl Statement<'_> {
-    async fn finish<T>(mut self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+    pub(super) async fn finish<T>(mut self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if result.is_err() {
+            // The database takes a transaction back as soon as a statement fails.
+            self.work.abort();
+        }
         let value = result?;
         self.tx.store.after(self.site).await?;
         self.finished = true;
@@ -54,6 +55,16 @@ impl Drop for Statement<'_> {
     }
 }
 
+/// Runs `$body` as the statement `$site`.
+macro_rules! run {
+    ($tx:expr, $site:literal, $module:ident :: $function:ident ( $($argument:expr),* $(,)? )) => {{
+        let mut statement = $tx.statement($site).await?;
+        let result = $module::$function(&mut statement.work $(, $argument)*).await;
+        statement.finish(result).await
+    }};
+}
+pub(super) use run;
+
 impl FakeTx {
     pub(super) fn open(store: FakeStore, name: &'static str, permit: OwnedSemaphorePermit) -> Self {
         let now = store.shared.clock.now();
@@ -68,7 +79,11 @@ impl FakeTx {
         Self { store, name, now, work, poisoned: AtomicBool::new(false), _permit: permit }
     }
 
-    async fn statement(&self, call: &'static str) -> Result<Statement<'_>, StoreError> {
+    pub(super) const fn moment(&self) -> Timestamp {
+        self.now
+    }
+
+    pub(super) async fn statement(&self, call: &'static str) -> Result<Statement<'_>, StoreError> {
         let site = Site { within: self.name, call };
         let work = self.work.lock().await;
         if self.poisoned.load(Ordering::Relaxed) {
@@ -79,7 +94,29 @@ impl FakeTx {
         Ok(statement)
     }
 
-    fn store_changes(name: &'static str, mut work: Work) {
+    /// A statement that neither waits nor changes anything.
+    pub(super) async fn load<T: Send>(
+        &self,
+        call: &'static str,
+        look: impl FnOnce(View<'_>) -> Result<T, StoreError> + Send,
+    ) -> Result<T, StoreError> {
+        let statement = self.statement(call).await?;
+        let result = statement.work.view(look);
+        statement.finish(result).await
+    }
+
+    /// A statement that never waits.
+    pub(super) async fn work<T: Send>(
+        &self,
+        call: &'static str,
+        change: impl FnOnce(&mut Work) -> Result<T, StoreError> + Send,
+    ) -> Result<T, StoreError> {
+        let mut statement = self.statement(call).await?;
+        let result = change(&mut statement.work);
+        statement.finish(result).await
+    }
+
+    fn publish(name: &'static str, mut work: Work) {
         let changes = std::mem::take(&mut work.changes);
         let observer = work.shared.observer.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut state = work.shared.state();
@@ -90,15 +127,33 @@ impl FakeTx {
         // Locks are freed when `work` is dropped, after the changes are visible.
         drop(state);
     }
-}
 
-/// Runs `$body` as the statement `$site`.
-macro_rules! run {
-    ($tx:ident, $site:literal, $module:ident :: $function:ident ( $($argument:expr),* )) => {{
-        let mut statement = $tx.statement($site).await?;
-        let result = $module::$function(&mut statement.work $(, $argument)*).await;
-        statement.finish(result).await
-    }};
+    pub(super) async fn end(self) -> Result<(), CommitError> {
+        if self.poisoned.load(Ordering::Relaxed) {
+            return Err(CommitError::RolledBack(other("25P02 the transaction is aborted")));
+        }
+        let site = Site { within: self.name, call: "tx.commit" };
+        match self.store.faults.before(site).await {
+            Fault::None => {}
+            Fault::Conflict => {
+                return Err(CommitError::RolledBack(conflict("40001 serialization failure")));
+            }
+            Fault::Unavailable => return Err(CommitError::RolledBack(unavailable("tx.commit"))),
+            Fault::CommitUnknown { stored } => {
+                if stored {
+                    Self::publish(self.name, self.work.into_inner());
+                }
+                return Err(CommitError::OutcomeUnknown);
+            }
+        }
+        Self::publish(self.name, self.work.into_inner());
+        match self.store.faults.after(site).await {
+            Fault::None => Ok(()),
+            Fault::Conflict | Fault::Unavailable | Fault::CommitUnknown { .. } => {
+                Err(CommitError::OutcomeUnknown)
+            }
+        }
+    }
 }
 
 #[async_trait]
@@ -108,85 +163,19 @@ impl StoreTx for FakeTx {
     }
 
     async fn commit(self: Box<Self>) -> Result<(), CommitError> {
-        let this = *self;
-        if this.poisoned.load(Ordering::Relaxed) {
-            return Err(CommitError::RolledBack(other("25P02 the transaction is aborted")));
-        }
-        let site = Site { within: this.name, call: "tx.commit" };
-        match this.store.faults.before(site).await {
-            Fault::None => {}
-            Fault::Conflict => {
-                return Err(CommitError::RolledBack(conflict("40001 serialization failure")));
-            }
-            Fault::Unavailable => return Err(CommitError::RolledBack(unavailable("tx.commit"))),
-            Fault::CommitUnknown { stored } => {
-                if stored {
-                    Self::store_changes(this.name, this.work.into_inner());
-                }
-                return Err(CommitError::OutcomeUnknown);
-            }
-        }
-        Self::store_changes(this.name, this.work.into_inner());
-        match this.store.faults.after(site).await {
-            Fault::None => Ok(()),
-            Fault::Conflict | Fault::Unavailable | Fault::CommitUnknown { .. } => {
-                Err(CommitError::OutcomeUnknown)
-            }
-        }
+        self.end().await
     }
 
     async fn rollback(self: Box<Self>) {
         drop(self);
     }
 
-    async fn next_order_ids(&self) -> Result<NewOrderIds, StoreError> {
-        run!(self, "tx.next_order_ids", placing::next_order_ids())
+    async fn store_orders(&self, orders: &[NewOrder]) -> Result<(), StoreError> {
+        placing::store(self, orders).await
     }
 
-    async fn lock_products(&self, ids: &[ProductId]) -> Result<Vec<ProductForSale>, StoreError> {
-        run!(self, "tx.lock_products", placing::lock_products(ids))
-    }
-
-    async fn move_stock(&self, entries: &[StockEntry]) -> Result<(), StoreError> {
-        run!(self, "tx.move_stock", placing::move_stock(entries))
-    }
-
-    async fn lock_points(&self, user_id: UserId) -> Result<PointAccount, StoreError> {
-        run!(self, "tx.lock_points", placing::lock_points(user_id))
-    }
-
-    async fn save_points(&self, entry: &PointEntry) -> Result<(), StoreError> {
-        run!(self, "tx.save_points", placing::save_points(entry))
-    }
-
-    async fn find_coupon_holding(
-        &self,
-        id: IssuedCouponId,
-    ) -> Result<Option<Versioned<CouponHolding>>, StoreError> {
-        run!(self, "tx.find_coupon_holding", placing::find_coupon_holding(id))
-    }
-
-    async fn save_issued_coupon(
-        &self,
-        coupon: &Versioned<IssuedCoupon>,
-        payment_id: PaymentId,
-    ) -> Result<(), StoreError> {
-        run!(self, "tx.save_issued_coupon", placing::save_issued_coupon(coupon, payment_id))
-    }
-
-    async fn insert_order(&self, order: &Order) -> Result<(), StoreError> {
-        run!(self, "tx.insert_order", placing::insert_order(order))
-    }
-
-    async fn insert_payment(&self, payment: &NewPayment, history: &[PaymentEvent]) -> Result<(), StoreError> {
-        run!(self, "tx.insert_payment", placing::insert_payment(payment, history))
-    }
-
-    async fn claim_idempotency(
-        &self,
-        claim: &IdempotencyClaim,
-    ) -> Result<Option<IdempotencyRecord>, StoreError> {
-        run!(self, "tx.claim_idempotency", placing::claim_idempotency(claim))
+    async fn store_changes(&self, changes: &[Changes]) -> Result<(), StoreError> {
+        settling::store(self, changes).await
     }
 
     async fn save_idempotent_answer(
@@ -194,99 +183,15 @@ impl StoreTx for FakeTx {
         key: &IdempotencyKey,
         answer: &StoredAnswer,
     ) -> Result<(), StoreError> {
-        run!(self, "tx.save_idempotent_answer", placing::save_idempotent_answer(key, answer))
+        run!(self, "tx.save_idempotent_answer", placing::save_answer(key, answer))
     }
 
-    async fn lock_payment(&self, id: PaymentId) -> Result<Option<PaymentRecord>, StoreError> {
-        run!(self, "tx.lock_payment", settling::lock_payment(id))
+    async fn lock_points(&self, user_id: UserId) -> Result<PointAccount, StoreError> {
+        run!(self, "tx.lock_points", goods::lock_points(user_id))
     }
 
-    async fn save_payment(
-        &self,
-        payment: &Versioned<Payment>,
-        history: &[PaymentEvent],
-    ) -> Result<(), StoreError> {
-        run!(self, "tx.save_payment", settling::save_payment(payment, history))
-    }
-
-    async fn keys_owned_elsewhere(
-        &self,
-        payment_id: PaymentId,
-        keys: &[GatewayKey],
-    ) -> Result<BTreeSet<GatewayKey>, StoreError> {
-        run!(self, "tx.keys_owned_elsewhere", settling::keys_owned_elsewhere(payment_id, keys))
-    }
-
-    async fn lock_order(&self, id: OrderId) -> Result<Option<Versioned<Order>>, StoreError> {
-        run!(self, "tx.lock_order", settling::lock_order(id))
-    }
-
-    async fn save_order(&self, order: &Versioned<Order>) -> Result<(), StoreError> {
-        run!(self, "tx.save_order", settling::save_order(order))
-    }
-
-    async fn record_discrepancy(&self, row: &NewDiscrepancy) -> Result<Option<DiscrepancyId>, StoreError> {
-        run!(self, "tx.record_discrepancy", settling::record_discrepancy(row))
-    }
-
-    async fn resolve_discrepancy(
-        &self,
-        id: DiscrepancyId,
-        resolution: &str,
-        note: &str,
-        actor: &str,
-    ) -> Result<Option<bool>, StoreError> {
-        run!(self, "tx.resolve_discrepancy", settling::resolve_discrepancy(id, resolution, note, actor))
-    }
-
-    async fn find_payment_by_token_hash(&self, hash: &[u8; 32]) -> Result<Option<PaymentId>, StoreError> {
-        run!(self, "tx.find_payment_by_token_hash", settling::find_payment_by_token_hash(hash))
-    }
-
-    async fn record_callback(&self, payment_id: PaymentId, key: &GatewayKey) -> Result<(), StoreError> {
-        run!(self, "tx.record_callback", examining::record_callback(payment_id, key))
-    }
-
-    async fn wake(&self, payment_id: PaymentId) -> Result<(), StoreError> {
-        run!(self, "tx.wake", examining::wake(payment_id))
-    }
-
-    async fn claim_due(&self, options: &ClaimOptions) -> Result<Vec<Claim>, StoreError> {
-        run!(self, "tx.claim_due", examining::claim_due(options))
-    }
-
-    async fn claim_payment(
-        &self,
-        id: PaymentId,
-        lease: Duration,
-        min_interval: Duration,
-    ) -> Result<Option<Claim>, StoreError> {
-        run!(self, "tx.claim_payment", examining::claim_payment(id, lease, min_interval))
-    }
-
-    async fn finish_claim(
-        &self,
-        claim: &Claim,
-        next: &NextCheck,
-        hints_done: bool,
-    ) -> Result<bool, StoreError> {
-        run!(self, "tx.finish_claim", examining::finish_claim(claim, next, hints_done))
-    }
-
-    async fn park(&self, claim: &Claim) -> Result<(), StoreError> {
-        run!(self, "tx.park", examining::park(claim))
-    }
-
-    async fn want_watch(&self, payment_id: PaymentId) -> Result<(), StoreError> {
-        run!(self, "tx.want_watch", examining::want_watch(payment_id))
-    }
-
-    async fn schedule_watch(
-        &self,
-        payment_id: PaymentId,
-        next: Option<(u32, Duration)>,
-    ) -> Result<(), StoreError> {
-        run!(self, "tx.schedule_watch", examining::schedule_watch(payment_id, next))
+    async fn save_points(&self, entry: &PointEntry) -> Result<(), StoreError> {
+        run!(self, "tx.save_points", goods::save_points(&[*entry]))
     }
 
     async fn insert_product(&self, name: &str, price: Money, stock: Stock) -> Result<ProductId, StoreError> {
@@ -307,7 +212,7 @@ impl StoreTx for FakeTx {
     }
 
     async fn find_coupon(&self, id: CouponId) -> Result<Option<Coupon>, StoreError> {
-        run!(self, "tx.find_coupon", goods::find_coupon(id))
+        self.load("tx.find_coupon", |view| Ok(view.get(|tables| &tables.coupons, &id).cloned())).await
     }
 
     async fn insert_issued_coupon(
@@ -316,5 +221,15 @@ impl StoreTx for FakeTx {
         user_id: UserId,
     ) -> Result<Option<IssuedCoupon>, StoreError> {
         run!(self, "tx.insert_issued_coupon", goods::insert_issued_coupon(coupon_id, user_id))
+    }
+
+    async fn resolve_discrepancy(
+        &self,
+        id: DiscrepancyId,
+        resolution: &str,
+        note: &str,
+        actor: &str,
+    ) -> Result<Option<bool>, StoreError> {
+        run!(self, "tx.resolve_discrepancy", settling::resolve_discrepancy(id, resolution, note, actor))
     }
 }

@@ -32,14 +32,13 @@ pub(super) fn fetch(http: &Http, simulator: &str) -> Result<Vec<Value>> {
 pub(super) fn load(snapshot: &mut Transaction<'_>, entries: &[Value], since: Option<&str>) -> Result<()> {
     snapshot.batch_execute(
         "CREATE TEMP TABLE gateway ON COMMIT DROP AS
-           SELECT 0::bigint AS id, ''::text AS key, 0::bigint AS order_id, 0::bigint AS amount, ''::text AS status,
+           SELECT 0::bigint AS id, ''::text AS key, ''::text AS order_ref, 0::bigint AS amount, ''::text AS status,
                   now() AS requested_at, now() AS settled_at WITH NO DATA;
          CREATE TEMP TABLE audit_since (since timestamptz) ON COMMIT DROP",
     )?;
-    // An order id that is no number is not ours: 0 is no order's.
     snapshot.execute(
         "INSERT INTO gateway
-         SELECT x.id, x.\"transactionKey\", CASE WHEN x.\"orderId\" ~ '^[0-9]{1,18}$' THEN x.\"orderId\"::bigint ELSE 0 END,
+         SELECT x.id, x.\"transactionKey\", x.\"orderId\",
                 x.amount, x.status, x.\"requestedAt\", x.\"settledAt\"
          FROM jsonb_to_recordset($1::text::jsonb) AS x(id bigint, \"transactionKey\" text, \"orderId\" text, amount bigint,
               status text, \"requestedAt\" timestamptz, \"settledAt\" timestamptz)
@@ -59,9 +58,9 @@ pub(super) const CHECKS: &[Check] = &[
         what: "every charge is a paid order or a row of the discrepancy ledger",
         // Two ways not to be either yet: the payment is under way, or it is on the watch list and the last look at it
         // was before the charge became visible.
-        sql: "SELECT format('%s: %s won charged for order %s, whose payment %s is %s', g.key, g.amount, g.order_id,
+        sql: "SELECT format('%s: %s won charged for order %s, whose payment %s is %s', g.key, g.amount, g.order_ref,
                      coalesce(p.id::text, '(none)'), coalesce(p.status, 'not there'))
-              FROM gateway g LEFT JOIN payment p ON p.order_id = g.order_id
+              FROM gateway g LEFT JOIN payment p ON p.gateway_order_ref = g.order_ref
               LEFT JOIN payment_check c ON c.payment_id = p.id
               WHERE g.status = 'SUCCESS'
                 AND (p.status = 'PAID' AND p.external_payment_key = g.key AND p.paid_amount = g.amount) IS NOT TRUE
@@ -80,7 +79,7 @@ pub(super) const CHECKS: &[Check] = &[
               FROM payment p, audit_since s
               WHERE p.status = 'PAID' AND p.paid_amount > 0 AND p.created_at >= s.since
                 AND NOT EXISTS (SELECT FROM gateway g
-                                WHERE g.key = p.external_payment_key AND g.order_id = p.order_id
+                                WHERE g.key = p.external_payment_key AND g.order_ref = p.gateway_order_ref
                                   AND g.amount = p.paid_amount AND g.status = 'SUCCESS')",
     },
     Check {
@@ -98,7 +97,7 @@ pub(super) const CHECKS: &[Check] = &[
                                      WHERE d.payment_id = p.id AND d.external_payment_key = g.key) THEN 'ledger'
                         WHEN p.status IN ('PENDING', 'IN_PROGRESS') OR c.due_at IS NOT NULL THEN 'waiting'
                         ELSE 'nowhere' END AS place
-                      FROM gateway g LEFT JOIN payment p ON p.order_id = g.order_id
+                      FROM gateway g LEFT JOIN payment p ON p.gateway_order_ref = g.order_ref
                       LEFT JOIN payment_check c ON c.payment_id = p.id
                       WHERE g.status = 'SUCCESS') charge) gateway_side,
                 (SELECT coalesce(sum(paid_amount), 0) AS paid
@@ -108,17 +107,17 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         invariant: "I8",
         what: "nothing was charged before its order was there",
-        sql: "SELECT format('%s for order %s: requested %s, payment made %s', g.key, g.order_id, g.requested_at, p.created_at)
-              FROM gateway g JOIN payment p ON p.order_id = g.order_id
+        sql: "SELECT format('%s for order %s: requested %s, payment made %s', g.key, g.order_ref, g.requested_at, p.created_at)
+              FROM gateway g JOIN payment p ON p.gateway_order_ref = g.order_ref
               WHERE g.requested_at < p.created_at - interval '1 second'",
     },
     Check {
         invariant: "I6",
         what: "nothing was asked for after its send deadline",
         // Both times come from this machine; a second is left for the way and the clocks.
-        sql: "SELECT format('%s for order %s: requested %s, send deadline %s', g.key, g.order_id, g.requested_at,
+        sql: "SELECT format('%s for order %s: requested %s, send deadline %s', g.key, g.order_ref, g.requested_at,
                      p.send_deadline)
-              FROM gateway g JOIN payment p ON p.order_id = g.order_id
+              FROM gateway g JOIN payment p ON p.gateway_order_ref = g.order_ref
               WHERE g.requested_at > p.send_deadline + interval '1 second'",
     },
 ];

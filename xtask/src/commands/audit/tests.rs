@@ -25,11 +25,12 @@ const SOUND: &str = "
       (100001, 1, 'mug', 1000, 2), (100002, 1, 'mug', 1000, 1), (100002, 2, 'bag', 500, 1),
       (100003, 1, 'mug', 1000, 1), (100004, 1, 'mug', 1000, 1);
     INSERT INTO payment (id, order_id, user_id, status, total_amount, used_point, coupon_discount, paid_amount,
-      issued_coupon_id, card_type, card_no, merchant_id, external_payment_key, failure_message, send_deadline) VALUES
-      (1, 100001, 7, 'PAID', 2000, 100, 300, 1600, 1, 'KB', '1234-****-****-1451', 'm', 'K1', NULL, now() + interval '5 s'),
-      (2, 100002, 7, 'FAILED', 1500, 200, 225, 1075, 2, 'KB', '1234-****-****-1451', 'm', NULL, 'no', now() + interval '5 s'),
-      (3, 100003, 7, 'PAID', 1000, 1000, 0, 0, NULL, NULL, NULL, 'm', NULL, NULL, now() + interval '5 s'),
-      (4, 100004, 7, 'IN_PROGRESS', 1000, 0, 0, 1000, NULL, 'KB', '1234-****-****-1451', 'm', 'K4', NULL,
+      issued_coupon_id, card_type, card_no, merchant_id, gateway_order_ref, external_payment_key, failure_message,
+      send_deadline) VALUES
+      (1, 100001, 7, 'PAID', 2000, 100, 300, 1600, 1, 'KB', '1234-****-****-1451', 'm', 'a-100001-1', 'K1', NULL, now() + interval '5 s'),
+      (2, 100002, 7, 'FAILED', 1500, 200, 225, 1075, 2, 'KB', '1234-****-****-1451', 'm', 'a-100002-1', NULL, 'no', now() + interval '5 s'),
+      (3, 100003, 7, 'PAID', 1000, 1000, 0, 0, NULL, NULL, NULL, 'm', 'a-100003-1', NULL, NULL, now() + interval '5 s'),
+      (4, 100004, 7, 'IN_PROGRESS', 1000, 0, 0, 1000, NULL, 'KB', '1234-****-****-1451', 'm', 'a-100004-1', 'K4', NULL,
        now() + interval '5 s');
     INSERT INTO payment_event (payment_id, from_status, to_status, cause, external_payment_key) VALUES
       (1, NULL, 'PENDING', 'api', NULL), (1, 'PENDING', 'IN_PROGRESS', 'api', NULL),
@@ -51,9 +52,9 @@ const SOUND: &str = "
 ";
 
 const GATEWAY: &str = r#"[
-    {"id": 1, "transactionKey": "K1", "orderId": "100001", "amount": 1600, "status": "SUCCESS", "requestedAt": "NOW"},
-    {"id": 2, "transactionKey": "K2", "orderId": "100002", "amount": 1075, "status": "FAILED", "requestedAt": "NOW"},
-    {"id": 4, "transactionKey": "K4", "orderId": "100004", "amount": 1000, "status": "SUCCESS", "requestedAt": "NOW"},
+    {"id": 1, "transactionKey": "K1", "orderId": "a-100001-1", "amount": 1600, "status": "SUCCESS", "requestedAt": "NOW"},
+    {"id": 2, "transactionKey": "K2", "orderId": "a-100002-1", "amount": 1075, "status": "FAILED", "requestedAt": "NOW"},
+    {"id": 4, "transactionKey": "K4", "orderId": "a-100004-1", "amount": 1000, "status": "SUCCESS", "requestedAt": "NOW"},
     {"id": 5, "transactionKey": "K5", "orderId": "someone-else", "amount": 9, "status": "FAILED", "requestedAt": "NOW"}
 ]"#;
 
@@ -133,7 +134,7 @@ const BROKEN: &[(&str, &[&str])] = &[
     ("UPDATE gateway SET amount = 1601 WHERE key = 'K1'", &["every charge is", "was charged", "won charged"]),
     ("UPDATE gateway SET status = 'FAILED' WHERE key = 'K1'", &["was charged", "won charged"]),
     (
-        "INSERT INTO gateway SELECT 6, 'K6', order_id, amount, status, requested_at FROM gateway WHERE key = 'K1'",
+        "INSERT INTO gateway SELECT 6, 'K6', order_ref, amount, status, requested_at FROM gateway WHERE key = 'K1'",
         &["every charge is", "won charged"],
     ),
     ("UPDATE gateway SET requested_at = now() - interval '1 h' WHERE key = 'K1'", &["before its order"]),
@@ -145,7 +146,7 @@ const ALLOWED: &[&str] = &[
     "UPDATE gateway SET status = 'SUCCESS' WHERE key = 'K2';
      INSERT INTO discrepancy (payment_id, kind, fact, external_payment_key, amount, evidence)
      VALUES (2, 'LATE_SUCCESS', 'x', 'K2', 1075, '')",
-    "INSERT INTO gateway SELECT 6, 'K6', order_id, amount, status, requested_at FROM gateway WHERE key = 'K1';
+    "INSERT INTO gateway SELECT 6, 'K6', order_ref, amount, status, requested_at FROM gateway WHERE key = 'K1';
      INSERT INTO discrepancy (payment_id, kind, fact, external_payment_key, amount, evidence)
      VALUES (1, 'DUPLICATE_CHARGE', 'x', 'K6', 1600, '')",
     // On the watch list, not looked at since the charge became visible.

@@ -127,7 +127,8 @@ fn label(attempt: &PaymentAttempt) -> String {
     match attempt {
         PaymentAttempt::Accepted { .. } => "accepted".to_owned(),
         PaymentAttempt::Rejected { .. } => "rejected".to_owned(),
-        PaymentAttempt::Misconfigured { status } => format!("misconfigured ({status})"),
+        PaymentAttempt::Misconfigured { status, .. } => format!("misconfigured ({status})"),
+        PaymentAttempt::TooLate => "too late".to_owned(),
         PaymentAttempt::NotReached { cause, .. } => format!("not reached ({})", cause.0),
         PaymentAttempt::Uncertain { cause } => format!("uncertain ({})", cause.0),
     }
@@ -284,7 +285,8 @@ is sent again or given up. The rule: \"not reached\" is a list of what is allowe
 never sent again. *Watched* payments are asked about again for 24 hours. Where the kernel decides which of several errors is
 seen, all are named. Each row is an order that is really placed, for two pieces with points and a coupon and the rest by card:
 what became of payment, stock, points and coupon is read from the database (in memory) afterwards. *With key*: the order is
-received; *without*: its payment is being confirmed, until callback or reconciler settles it.
+received; *without*: its payment is being confirmed, until callback or reconciler settles it. A refusal that the circuit
+ignores is a success for it while it is HALF_OPEN, if it bears the gateway's own envelope: it shows that the gateway is there.
 
 | the gateway does | requests | questions | each attempt | payment | stock, points, coupon | circuit hears |
 | --- | --- | --- | --- | --- | --- | --- |

@@ -4,7 +4,7 @@ use super::server::{LISTED, MADE, Manners, REFUSED, Server, Step, answer, json, 
 use crate::model::{Seeded, key, ms, request_until};
 use adapters_pg::transport::{Limits, LookupFailure, PaymentAttempt, Transport, cause};
 use adapters_pg::{GatewayConfig, GuardedGateway, HttpConfig, HttpTransport, HttpTransportError};
-use domain::ports::{ChargeRequest, GatewayAnswer, Lookup, PaymentGateway};
+use domain::ports::{ChargeRequest, GatewayAnswer, Lookup, LookupError, Oddity, PaymentGateway};
 use domain::settlement::TransactionStatus;
 use domain::{GatewayOrderRef, MerchantId};
 use std::sync::Arc;
@@ -71,7 +71,7 @@ async fn the_merchant_of_the_payment_asks_and_keys_are_encoded() {
     }
     for text in [".", ".."] {
         let answer = transport.find_by_key(&merchant, &key(text), limits()).await;
-        assert_eq!(answer.unwrap_err().cause, cause::BAD_KEY);
+        assert_eq!(answer, Err(LookupFailure::NotAskable));
     }
     let order = GatewayOrderRef::from_gateway("7&orderId=8 ");
     assert_eq!(transport.find_by_order(&merchant, &order, limits()).await, Ok(Lookup::NotFound));
@@ -102,6 +102,7 @@ async fn look_ups_conclude_only_from_the_gateways_own_answers() {
     let garbage = || json("200 OK", "}{");
     let found = "found".to_owned();
     let unreachable = |cause: &str| format!("unreachable ({cause})");
+    let odd = |what: &str| format!("odd ({what})");
     let misconfigured = |status: u16| format!("misconfigured ({status})");
     for (what, steps, expected) in [
         ("200 with the list", send(json("200 OK", LISTED)), found),
@@ -120,19 +121,15 @@ async fn look_ups_conclude_only_from_the_gateways_own_answers() {
         (
             "another order's list",
             send(json("200 OK", &LISTED.replace("000007", "000008"))),
-            unreachable("WrongSubject"),
+            odd("WrongSubject"),
         ),
         (
             "a status nobody knows",
             send(json("200 OK", &LISTED.replace("PENDING", "NEW"))),
-            unreachable("UnknownTransactionStatus"),
+            odd("UnknownTransactionStatus"),
         ),
         ("garbage", send(garbage()), unreachable("UnreadableBody")),
-        (
-            "`data:null`",
-            send(json("200 OK", r#"{"meta":{"result":"SUCCESS"},"data":null}"#)),
-            unreachable("NoData"),
-        ),
+        ("`data:null`", send(json("200 OK", r#"{"meta":{"result":"SUCCESS"},"data":null}"#)), odd("NoData")),
         (
             "wrong content type",
             send(answer("200 OK", "Content-Type: text/html\r\n", LISTED)),
@@ -159,11 +156,69 @@ async fn look_ups_conclude_only_from_the_gateways_own_answers() {
         let label = match transport(&server).find_by_order(&merchant, &order, limits()).await {
             Ok(Lookup::Found(_)) => "found".to_owned(),
             Ok(Lookup::NotFound) => "not found".to_owned(),
-            Err(LookupFailure { misconfigured: Some(status), .. }) => misconfigured(status),
-            Err(LookupFailure { cause, .. }) => unreachable(cause.0),
+            Err(LookupFailure::Misconfigured { status }) => misconfigured(status),
+            Err(LookupFailure::Odd { what }) => odd(what.label()),
+            Err(LookupFailure::Unreachable { cause, .. }) => unreachable(cause.0),
+            Err(LookupFailure::NotAskable) => "not askable".to_owned(),
         };
         assert_eq!(label, expected, "{what}");
         assert_eq!(server.counts(), (0, 1), "{what}");
+    }
+}
+
+/// A list of so many transactions of one order, as the gateway sends it.
+fn list_of(transactions: usize) -> String {
+    let line =
+        |nth| format!(r#"{{"transactionKey":"20250816:TR:{nth:06x}","status":"FAILED","reason":null}}"#);
+    let lines: Vec<String> = (0..transactions).map(line).collect();
+    LISTED.replace(
+        r#"{"transactionKey":"20250816:TR:9577c5","status":"PENDING","reason":null}"#,
+        &lines.join(","),
+    )
+}
+
+/// The one that charged may be the last of many: a part of the list must never pass for all of it.
+#[tokio::test]
+async fn a_list_comes_whole_or_is_odd() {
+    let merchant = MerchantId::new("holdfast").unwrap();
+    let order = GatewayOrderRef::from_gateway("000007");
+    let limit = HttpConfig::default().max_answer_size;
+    let most = (limit - list_of(0).len() + 1) / (list_of(2).len() - list_of(1).len());
+    assert!(list_of(most).len() <= limit && list_of(most + 1).len() > limit && most > 500, "{most}");
+    let chunked = |body: String| {
+        let (half, rest) = body.split_at(body.len() / 2);
+        let chunk = |part: &str| format!("{:x}\r\n{part}\r\n", part.len());
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+        format!("{head}{}{}0\r\n\r\n", chunk(half), chunk(rest))
+    };
+    for transactions in [1, 20, 21, 25, most, most + 1, 2 * most] {
+        for text in [json("200 OK", &list_of(transactions)), chunked(list_of(transactions))] {
+            let server = Server::start(Manners { look_up: send(text), ..Manners::answering(vec![]) }).await;
+            let gateway = patient_gateway(&server);
+            let answer = gateway.find_by_order(&merchant, &order).await;
+            if transactions > most {
+                assert_eq!(answer, Err(LookupError::Odd { what: Oddity::TooLarge }), "{transactions}");
+            } else {
+                let Ok(Lookup::Found(list)) = answer else { panic!("{transactions}: {answer:?}") };
+                let keys = list.iter().map(|one| one.key.as_str().to_owned());
+                assert!(keys.eq((0..transactions).map(|nth| format!("20250816:TR:{nth:06x}"))));
+            }
+            let [_, queries] = gateway.circuits().snapshots();
+            assert_eq!((queries.totals.successful, queries.totals.failed), (1, 0), "{transactions}");
+        }
+    }
+}
+
+/// `Retry-After` of a look-up's 429 or 503 arrives where it is honoured.
+#[tokio::test]
+async fn a_look_up_hears_when_to_ask_again() {
+    for status in ["429 Too Many Requests", "503 Service Unavailable"] {
+        let busy = answer(status, "Content-Type: application/json\r\nRetry-After: 7\r\n", REFUSED);
+        let server = Server::start(Manners { look_up: send(busy), ..Manners::answering(vec![]) }).await;
+        let merchant = MerchantId::new("holdfast").unwrap();
+        let heard = transport(&server).find_by_key(&merchant, &key("a"), limits()).await;
+        let Err(LookupFailure::Unreachable { retry_after, .. }) = heard else { panic!("{heard:?}") };
+        assert_eq!(retry_after, Some(Duration::from_secs(7)), "{status}");
     }
 }
 
@@ -178,13 +233,14 @@ async fn a_silent_look_up_ends_in_time() {
     let limits = Limits { read: ms(200), ..limits() };
     let merchant = MerchantId::new("holdfast").unwrap();
     let answer = transport(&server).find_by_key(&merchant, &key("a"), limits).await;
-    assert_eq!(answer.unwrap_err().cause, cause::READ_TIMEOUT);
+    assert_eq!(answer, Err(LookupFailure::Unreachable { cause: cause::READ_TIMEOUT, retry_after: None }));
 }
 
 fn patient_gateway(server: &Server) -> GuardedGateway<HttpTransport> {
     let mut config = GatewayConfig { deadline: PATIENT, ..GatewayConfig::default() };
     config.payment.connect_timeout = PATIENT;
     config.payment.read_timeout = PATIENT;
+    config.query.read_timeout = PATIENT;
     GuardedGateway::new(transport(server), config, Arc::new(Seeded::new(1))).unwrap()
 }
 
