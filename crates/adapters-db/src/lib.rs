@@ -47,5 +47,5 @@ mod worklist;
 
 pub use listener::{ORDER_CHANNEL, OrderNotice, PgListener};
 pub use migrations::{MigrateError, migrate};
-pub use options::DatabaseOptions;
+pub use options::{AddressError, DatabaseOptions, check_address};
 pub use store::PgStore;

@@ -84,7 +84,8 @@ pub(crate) async fn receive_untokened_callback(
 ) -> Result<HttpResponse, Failure> {
     receive(&state, &request, payload, async |callback: UntokenedCallback| {
         let order = GatewayOrderRef::from_gateway(callback.order_id);
-        let noted = state.runner.run(move |app| async move { app.receive_unproven_callback(order).await }).await;
+        let noted =
+            state.runner.run(move |app| async move { app.receive_unproven_callback(order).await }).await;
         noted.map_err(|failure| match failure.case() {
             Case::CallbackNotFound => Case::OrderNotFound.into(),
             _ => failure,

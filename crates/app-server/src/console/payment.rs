@@ -15,9 +15,9 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use application::Policy;
 use application::examine::Examined;
-use domain::settlement::Settled;
 use askama::Template;
 use domain::ports::{Cause, DiscrepancyView, OrderView, PaymentView, StoreError};
+use domain::settlement::Settled;
 use domain::{GatewayOrderRef, OrderStatus, PaymentId, PaymentState, PaymentStatus, Timestamp};
 use std::time::Duration;
 

@@ -23,4 +23,6 @@ mod operations;
 #[cfg(test)]
 mod orders;
 #[cfg(test)]
+mod proxies;
+#[cfg(test)]
 mod support;

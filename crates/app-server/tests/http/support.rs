@@ -13,7 +13,7 @@ use domain::{GatewayKey, GatewayOrderRef, MerchantId};
 use futures_util::FutureExt as _;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -21,7 +21,7 @@ use test_support::{
     ConnectionOptions, FakeDatabase, FakeGateway, FakeStore, Fault, Faults, Site, TestEntropy,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
 /// Nothing here takes this long.
@@ -211,8 +211,7 @@ impl Server {
         let needs = SettlingNeeds { payment_id, keys: Vec::new(), goods: false };
         let (tx, settling) = self.store.open_settling(&[needs]).await.unwrap();
         let order_id = settling.cases[&payment_id].order.value.id();
-        let changes =
-            Changes { discrepancies: vec![discrepancy], ..Changes::none(payment_id, order_id) };
+        let changes = Changes { discrepancies: vec![discrepancy], ..Changes::none(payment_id, order_id) };
         tx.store_changes(&[changes]).await.unwrap();
         tx.commit().await.unwrap();
         self.store.database().read(|tables| tables.discrepancies.keys().last().unwrap().get())
@@ -267,6 +266,7 @@ pub(crate) fn card_order(product: i64, quantity: i64) -> String {
 #[derive(Clone)]
 pub(crate) struct Request {
     addr: SocketAddr,
+    source: Option<Ipv4Addr>,
     head: String,
     body: Vec<u8>,
 }
@@ -274,7 +274,13 @@ pub(crate) struct Request {
 impl Request {
     pub(crate) fn new(addr: SocketAddr, method: &str, path: &str) -> Self {
         let head = format!("{method} {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n");
-        Self { addr, head, body: Vec::new() }
+        Self { addr, source: None, head, body: Vec::new() }
+    }
+
+    /// Comes from another address of this machine: all of 127.0.0.0/8 are.
+    pub(crate) fn from(mut self, source: [u8; 4]) -> Self {
+        self.source = Some(source.into());
+        self
     }
 
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
@@ -304,7 +310,11 @@ impl Request {
 
     /// Opens a connection and sends all of it.
     pub(crate) async fn begin(&self) -> TcpStream {
-        let mut stream = TcpStream::connect(self.addr).await.expect("a server listens");
+        let socket = TcpSocket::new_v4().expect("a socket");
+        if let Some(source) = self.source {
+            socket.bind(SocketAddr::from((source, 0))).expect("an address of this machine");
+        }
+        let mut stream = socket.connect(self.addr).await.expect("a server listens");
         let length = if self.body.is_empty() && !self.head.starts_with("POST") {
             String::new()
         } else {

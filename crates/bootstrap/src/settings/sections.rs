@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use secrecy::SecretString;
 
 use super::reader::{Reader, join};
@@ -119,7 +120,12 @@ section! {
             max_head_size: usize => between(1024, 131_072),
             /// Headers a request may have (431 above; over 96 the connection is closed with a bare 431).
             max_headers: usize => between(8, 96),
-            /// How long an idle connection is kept; `0s` closes it after each answer.
+            /// Addresses and networks of the gateways and balancers in front. Who the client is, is read from `Forwarded` or
+            /// `X-Forwarded-For` when the connection comes from one of them, and in `auth.mode = "header"` the header `X-USER-ID` is
+            /// believed from them alone (401 else).
+            trusted_proxies: Vec<IpNet> => each(0..=100, any()),
+            /// How long an idle connection is kept; `0s` closes it after each answer. Longer than a balancer in front keeps
+            /// its own (60 s is common), else it sends requests into connections that are just being closed.
             keep_alive: Duration => between(ms(0), secs(3600)),
             /// How long a client may take to send a request's headers.
             client_request_timeout: Duration => between(ms(100), secs(60)),
@@ -161,7 +167,7 @@ section! {
     /// Bearer tokens, used with `auth.mode = "jwt"` only.
     pub struct JwtSettings {
         keys {
-            /// JSON file with the public keys (JWKS) of RS256 and ES256.
+            /// JSON file with the public keys (JWKS) of RS256 and ES256. Looked at every 5 s: a change needs no restart.
             jwks_file: Option<PathBuf> => optional(any()),
             /// Shared secret of HS256.
             secret: Option<SecretString> => optional(secret_of(32)),

@@ -44,6 +44,9 @@ fn defaults_are_those_of_the_contract() {
     let value = |key: &str| loaded.effective.iter().find(|v| v.key == key).map(|v| v.value.as_str());
     let contract = [
         ("server.bind", "0.0.0.0:8080"),
+        ("server.trusted_proxies", r#"["127.0.0.0/8","::1/128"]"#),
+        // Balancers in front commonly keep theirs for 60 s.
+        ("server.keep_alive", "75s"),
         ("ops.bind", "127.0.0.1:8081"),
         ("ops.token", "none"),
         ("database.acquire_timeout", "2s"),
@@ -204,6 +207,7 @@ fn wrong_values_are_named_with_what_is_allowed() {
         (("HOLDFAST__RECONCILER__WATCH_AFTER", "[]"), "expected a list of 1 to 20 entries, each a time"),
         (("HOLDFAST__PG__RETRY_BUDGET__TOKENS_PER_CALL", "-0.5"), "expected a number from 0 to 10"),
         (("HOLDFAST__CORS__ALLOWED_ORIGINS", "*"), "each an origin such as"),
+        (("HOLDFAST__SERVER__TRUSTED_PROXIES", "10.1.2.3/8"), "each an address or a network such as"),
     ];
     for ((name, value), expected) in environment {
         let message = message("", &[(name, value)]);
@@ -422,6 +426,65 @@ fn settings_that_contradict_each_other_are_refused() {
         for part in *expected {
             assert!(message.contains(part), "{toml}\n{message}\nlacks {part}");
         }
+    }
+}
+
+/// What the database's address demands is kept, or the program does not start; nothing of it is shown but a parameter's name.
+#[test]
+fn an_address_that_demands_what_is_not_there_is_refused() {
+    let refused = |parameters: &str| {
+        let url = format!("postgres://app:hunter2@localhost/holdfast{parameters}");
+        match load(None, Environment::from_pairs([(URL.0, url)])) {
+            Ok(_) => format!("accepted: {parameters}"),
+            Err(error) => error.to_string(),
+        }
+    };
+    for (parameters, expected) in [
+        ("?sslmode=verify-full", "sslmode"),
+        ("?sslmode=verify-ca", "sslmode"),
+        ("?sslmode=require", "sslmode"),
+        ("?sslmode=REQUIRE", "sslmode"),
+        ("?sslmode=", "sslmode"),
+        ("?sslmode=disable&sslmode=require", "sslmode"),
+        ("?sslrootcert=/etc/ca.pem", "sslrootcert"),
+        ("?sslnegotiation=direct", "sslnegotiation"),
+        ("?channel_binding=require", "channel_binding"),
+        ("?foo=bar", "foo"),
+        ("?Host=other", "Host"),
+        ("?password=x&gssencmode=disable", "gssencmode"),
+        ("?connect_timeout=5", "database.connect_timeout"),
+        ("?application_name=shop", "application_name"),
+        ("?keepalives=0", "keepalives"),
+        ("?target_session_attrs=sometimes", "target_session_attrs"),
+        ("?port=http", "port"),
+        ("?foo", "(not shown)"),
+        ("?hunter2@evil=1", "(not shown)"),
+        ("?%66oo=bar", "(not shown)"),
+    ] {
+        let message = refused(parameters);
+        assert!(
+            message.starts_with("setting database.url (environment HOLDFAST__DATABASE__URL)"),
+            "{message}"
+        );
+        assert!(message.contains(expected) && message.lines().count() == 1, "{parameters}: {message}");
+        assert!(!message.contains("hunter2"), "{message}");
+    }
+    assert!(refused("?sslmode=verify-full").contains("TLS"), "{}", refused("?sslmode=verify-full"));
+    let bad_port = load(None, Environment::from_pairs([(URL.0, "postgres://app:hunter2@localhost:http/x")]));
+    let message = bad_port.unwrap_err().to_string();
+    assert!(message.contains("database.url") && !message.contains("hunter2"), "{message}");
+    for parameters in [
+        "",
+        "?",
+        "?sslmode=disable",
+        "?sslmode=prefer",
+        "?options=-csearch_path%3Dshop",
+        "?host=/run/postgresql&port=5433",
+        "?user=app&password=pa%26ss%3Dwo%40rd&dbname=shop",
+        "?target_session_attrs=read-write&load_balance_hosts=random&channel_binding=disable",
+        "?sslnegotiation=postgres",
+    ] {
+        assert!(refused(parameters).starts_with("accepted"), "{parameters}: {}", refused(parameters));
     }
 }
 
