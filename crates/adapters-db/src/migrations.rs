@@ -77,7 +77,7 @@ pub(crate) fn embedded_versions() -> Result<Vec<String>, StoreError> {
 }
 
 /// Fails unless all of `versions` have been applied.
-pub(crate) async fn ready(connection: &AsyncPgConnection, versions: &[String]) -> Result<(), Failure> {
+pub(crate) async fn require(connection: &AsyncPgConnection, versions: &[String]) -> Result<(), Failure> {
     let mut connection = connection;
     let found: Result<Vec<String>, _> = applied::table
         .filter(applied::version.eq_any(versions))
