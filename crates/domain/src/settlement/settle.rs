@@ -312,10 +312,11 @@ impl<'a> Work<'a> {
             looks::subject(self.case, self.shared, claim, findings, self.rules, not_found_suspended);
         let decision = decide(&subject, findings, &self.rules.policy(not_found_suspended));
         let mut check = looks::looked(&self.case.check, claim, findings, &subject, now);
-        let watch = if check.watch_wanted { Watch::Full } else { decision.watch };
         let mut settlement = match &decision.verdict {
-            Verdict::Pay { key } => self.complete(key, watch, check)?,
-            Verdict::Fail { message, forced } => self.fail(message.clone(), *forced, watch, check)?,
+            Verdict::Pay { key } => self.complete(key, decision.watch, check)?,
+            Verdict::Fail { message, forced } => {
+                self.fail(message.clone(), *forced, decision.watch, check)?
+            }
             Verdict::Wait { why, adopt } => {
                 looks::wait(&mut check, self.case, *why, claim, now, self.rules);
                 let mut change = self.change();

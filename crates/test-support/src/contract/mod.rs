@@ -63,7 +63,7 @@ macro_rules! port_contract {
                 a_transaction_has_one_moment, locks_are_waited_for, goods_are_locked_on_demand,
                 a_rollback_frees_its_locks, a_drop_frees_its_locks, a_locked_row_is_read_after_the_wait,
                 what_lies_beside_a_locked_row_is_read_after_the_wait,
-                a_callback_sees_what_was_settled_before_it, a_circle_of_waiting_is_broken,
+                a_callback_waits_for_who_settles_its_payment, a_circle_of_waiting_is_broken,
                 batches_that_cross_form_no_circle, ids_are_never_given_twice;
             placing: an_order_is_there_as_it_was_placed, a_batch_is_loaded_at_once,
                 a_batch_stores_what_each_takes, a_batch_is_stored_whole_or_not_at_all,

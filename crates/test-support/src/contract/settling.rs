@@ -386,6 +386,15 @@ pub async fn hints_come_and_go(world: World) {
     assert!(hints().await.is_empty());
     hint("a").await;
     assert_eq!(hints().await, [("a".to_owned(), None)]);
+    // Looked up and named again: to be looked up.
+    world
+        .change(placed, |case, _| Changes {
+            hint: Some(key("a")),
+            hints_done: vec![key("a")],
+            ..nothing(case)
+        })
+        .await;
+    assert_eq!(hints().await, [("a".to_owned(), None)]);
     // The store wakes nobody by itself.
     assert_eq!(world.case(placed).await.check.woken_at, None);
 }

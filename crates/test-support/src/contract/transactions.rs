@@ -191,19 +191,21 @@ pub async fn what_lies_beside_a_locked_row_is_read_after_the_wait(world: World) 
     assert_eq!(settling.shared.key_owners[&super::world::key("paid")], first.payment_id);
 }
 
-/// A callback waits for whoever settles its payment, and sees what became of it.
-pub async fn a_callback_sees_what_was_settled_before_it(world: World) {
+/// A callback waits for whoever settles its payment; neither its wake-up nor what was settled is lost.
+pub async fn a_callback_waits_for_who_settles_its_payment(world: World) {
     let placed = world.place_young().await;
     world.start(placed).await;
     let (one, settling) = world.open_settling(&[needs(placed)]).await;
     let case = &settling.cases[&placed.payment_id];
-    let changes = Changes { check: Some(Check::default()), ..paid(case, "k") };
-    one.store_changes(&[changes]).await.unwrap();
-    let notes = [named(placed, "k")];
+    let check = Check { watch_wanted: true, watch_step: 3, ..Check::default() };
+    one.store_changes(&[Changes { check: Some(check), ..paid(case, "k") }]).await.unwrap();
+    let notes = [named(placed, "other")];
     let (noted, _) = waits_for(world.ports.store.note_callbacks(&notes), one.commit()).await;
     assert_eq!(noted, Ok(vec![Some(placed.payment_id)]));
     let case = world.case(placed).await;
-    assert_eq!((case.check.woken_at, case.hints.len()), (None, 0), "the paying key wakes nobody");
+    assert_eq!(Check { woken_at: None, ..case.check }, check);
+    assert!(case.check.woken_at.is_some());
+    assert_eq!(case.hints.len(), 1);
 }
 
 /// Two that wait for each other: one gets a conflict (or its time-out), and nothing hangs.
