@@ -20,8 +20,10 @@ pub struct Policy {
     pub idempotency_retention: Duration,
     /// A claim is nobody else's for so long.
     pub lease: Duration,
-    /// The gateway is asked about one payment at most once in so long by callbacks and syncs.
+    /// The gateway is asked about one payment at most once in so long by callbacks.
     pub query_interval: Duration,
+    /// The gateway is asked about one payment at most once in so long by syncs by hand.
+    pub sync_interval: Duration,
     /// Callbacks make one process ask about so many payments at once; further ones wait.
     pub callback_concurrency: usize,
     /// A turn of the reconciler claims further batches for so long.
@@ -51,7 +53,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// The defaults of spec 03 for this merchant and callback address.
+    /// The defaults of `docs/configuration.md` for this merchant and callback address; a test of `bootstrap` holds them to it.
     pub fn new(merchant: MerchantId, callback_base_url: impl Into<String>) -> Self {
         let minutes = |n: u64| Duration::from_secs(60 * n);
         Self {
@@ -63,8 +65,10 @@ impl Policy {
             idempotency_retention: minutes(24 * 60),
             lease: minutes(1),
             query_interval: Duration::from_secs(2),
+            sync_interval: Duration::from_secs(2),
             callback_concurrency: 16,
-            turn_timeout: minutes(10),
+            // A turn ends before the next one begins.
+            turn_timeout: Duration::from_secs(50),
             batch_size: 100,
             concurrency: 16,
             min_age: minutes(1),

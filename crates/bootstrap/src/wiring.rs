@@ -140,6 +140,7 @@ fn policy(settings: &Settings) -> anyhow::Result<Policy> {
         idempotency_retention: settings.idempotency.retention,
         lease: reconciler.lease,
         query_interval: settings.callback.query_interval,
+        sync_interval: settings.sync.min_interval,
         callback_concurrency: settings.callback.concurrency,
         turn_timeout: reconciler.turn_timeout,
         batch_size: reconciler.batch_size,
@@ -231,3 +232,6 @@ fn circuit(settings: &CircuitSettings) -> CircuitConfig {
         automatic_half_open: true,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -126,6 +126,11 @@ impl fmt::Debug for GatewayKey {
     }
 }
 
+/// A merchant id that is empty, longer than 100 characters, or not printable ASCII.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("가맹점 식별자는 보이는 ASCII 문자 1자 이상 100자 이하여야 합니다.")]
+pub struct InvalidMerchantId;
+
 /// Who we are at the gateway (`X-USER-ID`). Stored with each payment, because look-ups see only the merchant's own
 /// transactions (spec 02).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -133,11 +138,11 @@ pub struct MerchantId(String);
 
 impl MerchantId {
     /// # Errors
-    /// [`InvalidId`] unless it is 1 to 100 printable ASCII characters (it travels in a header).
-    pub fn new(text: impl Into<String>) -> Result<Self, InvalidId> {
+    /// [`InvalidMerchantId`] unless it is 1 to 100 printable ASCII characters (it travels in a header).
+    pub fn new(text: impl Into<String>) -> Result<Self, InvalidMerchantId> {
         let text = text.into();
         let fits = (1..=100).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-        if fits { Ok(Self(text)) } else { Err(InvalidId) }
+        if fits { Ok(Self(text)) } else { Err(InvalidMerchantId) }
     }
 
     /// The text on the wire.
@@ -161,6 +166,15 @@ mod tests {
     fn a_gateway_reference_has_at_least_six_digits() {
         assert_eq!(OrderId::new(7).map(GatewayOrderRef::from).unwrap().as_str(), "000007");
         assert_eq!(OrderId::new(1_234_567).map(GatewayOrderRef::from).unwrap().as_str(), "1234567");
+    }
+
+    #[test]
+    fn a_merchant_fits_a_header_and_is_refused_in_words_of_its_own() {
+        assert!(MerchantId::new("x".repeat(100)).is_ok());
+        for bad in ["", "a b", "a\n", "키", &"x".repeat(101)] {
+            let told = MerchantId::new(bad).unwrap_err().to_string();
+            assert!(told.contains("100자") && told != InvalidId.to_string(), "{bad:?}: {told}");
+        }
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub(crate) async fn sync(application: Application, id: PaymentId) -> Result<Paym
     match synced.examined {
         Examined::Settled(_) | Examined::NothingToAsk | Examined::Parked => Ok(synced.payment),
         Examined::NotClaimed => {
-            Err(Failure::new(Case::SyncTooSoon).retry_after(application.policy().query_interval))
+            Err(Failure::new(Case::SyncTooSoon).retry_after(application.policy().sync_interval))
         }
         Examined::Unreachable => Err(Case::GatewayNotAsked.into()),
         Examined::Failed => Err(Case::DatabaseUnavailable.into()),
