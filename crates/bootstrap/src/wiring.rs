@@ -245,3 +245,6 @@ fn circuit(settings: &CircuitSettings) -> CircuitConfig {
         automatic_half_open: true,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -173,7 +173,7 @@ async fn a_stream_outlives_an_outage_of_the_database() {
     assert_eq!(told.matches("\"to\":\"PAID\"").count(), 1, "{told}");
 }
 
-async fn read_until(stream: &mut tokio::net::TcpStream, told: &mut String, what: &str) {
+pub(crate) async fn read_until(stream: &mut tokio::net::TcpStream, told: &mut String, what: &str) {
     use tokio::io::AsyncReadExt as _;
     let mut chunk = [0; 4096];
     while !told.contains(what) {
