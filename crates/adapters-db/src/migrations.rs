@@ -1,6 +1,6 @@
 //! The schema's migrations: embedded, and applied by one process at a time.
 
-use crate::error::Failure;
+use crate::error::{Cause, Failure};
 use crate::options::{connect_error, parse};
 use crate::schema::__diesel_schema_migrations as applied;
 use diesel::migration::MigrationSource;
@@ -77,7 +77,7 @@ pub(crate) fn embedded_versions() -> Result<Vec<String>, StoreError> {
 }
 
 /// Fails unless all of `versions` have been applied.
-pub(crate) async fn require(connection: &AsyncPgConnection, versions: &[String]) -> Result<(), Failure> {
+pub(crate) async fn ready(connection: &AsyncPgConnection, versions: &[String]) -> Result<(), Failure> {
     let mut connection = connection;
     let found: Result<Vec<String>, _> = applied::table
         .filter(applied::version.eq_any(versions))
@@ -87,7 +87,11 @@ pub(crate) async fn require(connection: &AsyncPgConnection, versions: &[String])
     let found = match found.map_err(Failure::from) {
         Ok(found) => found,
         // An empty database has no such table.
-        Err(Failure::Store(StoreError::Other { what })) if what.contains("does not exist") => Vec::new(),
+        Err(Failure { cause: Cause::Store(StoreError::Other { what }), .. })
+            if what.contains("does not exist") =>
+        {
+            Vec::new()
+        }
         Err(failure) => return Err(failure),
     };
     let missing: Vec<&str> =

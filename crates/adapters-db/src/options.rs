@@ -18,6 +18,8 @@ pub struct DatabaseOptions {
     pub acquire_timeout: Duration,
     /// Longest time to open a connection.
     pub connect_timeout: Duration,
+    /// A connection is not given out again once it is this old (each one up to a quarter earlier, by chance).
+    pub max_age: Duration,
     /// Longest run of one statement; ended by the server.
     pub statement_timeout: Duration,
     /// Longest wait for a lock; ended by the server.
@@ -37,6 +39,7 @@ impl DatabaseOptions {
             pool_size: 8,
             acquire_timeout: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(2),
+            max_age: Duration::from_secs(30 * 60),
             statement_timeout: Duration::from_secs(3),
             lock_timeout: Duration::from_secs(1),
             idle_in_transaction_session_timeout: Duration::from_secs(2),

@@ -256,3 +256,6 @@ impl<W: Work> Batcher<W> {
         outcomes
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,8 +42,11 @@ pub(crate) struct Lesson {
 /// How a request with an Idempotency-Key is answered, once it is known what became of its payment.
 pub(crate) struct KeyedAnswer {
     pub(crate) key: IdempotencyKey,
-    pub(crate) render: Box<dyn Fn(&Settled, &OrderView) -> StoredAnswer + Send + Sync>,
+    pub(crate) render: RenderSettled,
 }
+
+/// Turns what became of a payment into the answer that is stored.
+pub(crate) type RenderSettled = Box<dyn Fn(&Settled, &OrderView) -> StoredAnswer + Send + Sync>;
 
 impl Lesson {
     fn learned(&self) -> Learned<'_> {

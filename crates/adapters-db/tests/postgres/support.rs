@@ -1,14 +1,8 @@
 //! A migrated database per test, and short ways to put rows into it.
 
 use adapters_db::{DatabaseOptions, PgStore, migrate};
-use domain::ports::{
-    Cause, NewOrderIds, NewPayment, PaymentEvent, PointEntry, PointEntryKind, Queries, Store, StoreTx,
-    StoredCard,
-};
-use domain::{
-    CardType, Discount, IssuedCouponId, MerchantId, Money, Order, OrderId, OrderItem, Payment,
-    PaymentAmounts, PaymentId, PaymentStatus, ProductId, Quantity, Stock, UserId,
-};
+use domain::ports::{PointEntry, PointEntryKind, Queries, Store, StoreTx};
+use domain::{Discount, IssuedCouponId, Money, OrderId, PaymentId, ProductId, Stock, UserId};
 use std::time::Duration;
 use test_support::{FaultProxy, TestDatabase};
 use tokio::time::{Instant, sleep};
@@ -99,16 +93,6 @@ impl Db {
         issued.id
     }
 
-    /// An order of one piece, PENDING, 1000 won on the card.
-    pub(crate) async fn place(&self) -> Placed {
-        let product = self.product(10).await;
-        let tx = self.begin().await;
-        let ids = tx.next_order_ids().await.unwrap();
-        tx.insert_order(&order(ids.order_id, product)).await.unwrap();
-        tx.insert_payment(&payment(ids), &[first_event()]).await.unwrap();
-        tx.commit().await.unwrap();
-        Placed { order_id: ids.order_id, payment_id: ids.payment_id }
-    }
 }
 
 pub(crate) fn won(amount: i64) -> Money {
@@ -117,41 +101,6 @@ pub(crate) fn won(amount: i64) -> Money {
 
 pub(crate) fn user(id: i64) -> UserId {
     UserId::new(id).unwrap()
-}
-
-pub(crate) fn order(id: OrderId, product_id: ProductId) -> Order {
-    let item = OrderItem {
-        product_id,
-        product_name: "product".into(),
-        unit_price: won(1000),
-        quantity: Quantity::new(1).unwrap(),
-    };
-    Order::place(id, user(1), vec![item]).unwrap()
-}
-
-pub(crate) fn payment(ids: NewOrderIds) -> NewPayment {
-    let amounts = PaymentAmounts::new(won(1000), won(0), won(0), won(1000)).unwrap();
-    NewPayment {
-        payment: Payment::create(ids.payment_id, ids.order_id, user(1), amounts),
-        issued_coupon_id: None,
-        card: Some(StoredCard { card_type: CardType::Kb, masked: "1234-****-****-1451".into() }),
-        merchant: MerchantId::new("holdfast").unwrap(),
-        callback_token_hash: None,
-        send_within: Duration::from_secs(4),
-    }
-}
-
-pub(crate) fn first_event() -> PaymentEvent {
-    PaymentEvent { from: None, to: PaymentStatus::Pending, cause: Cause::Api, reason: None, key: None }
-}
-
-/// Ends a payment in a transaction of its own.
-pub(crate) async fn fail_payment(tx: &dyn StoreTx, placed: Placed) {
-    let record = tx.lock_payment(placed.payment_id).await.unwrap().unwrap();
-    let failed = record.payment.value.clone().fail(None).unwrap();
-    let event =
-        PaymentEvent { from: Some(PaymentStatus::Pending), to: PaymentStatus::Failed, ..first_event() };
-    tx.save_payment(&record.payment.with(failed), &[event]).await.unwrap();
 }
 
 /// Polls until `look` gives something.

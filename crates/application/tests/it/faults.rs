@@ -71,8 +71,8 @@ impl Harm {
 /// Counts the steps of a run, and harms one of them.
 pub(crate) struct Injector {
     target: Option<(usize, Harm)>,
-    next: AtomicUsize,
-    sites: Mutex<Vec<Site>>,
+    /// The steps that began, and whether they ended.
+    sites: Mutex<Vec<(Site, bool)>>,
     /// The target was reached.
     pub(crate) reached: Notify,
     /// Lets a frozen process go on.
@@ -81,18 +81,12 @@ pub(crate) struct Injector {
 
 impl Injector {
     pub(crate) fn new(target: Option<(usize, Harm)>) -> Arc<Self> {
-        Arc::new(Self {
-            target,
-            next: AtomicUsize::new(0),
-            sites: Mutex::default(),
-            reached: Notify::new(),
-            resume: Notify::new(),
-        })
+        Arc::new(Self { target, sites: Mutex::default(), reached: Notify::new(), resume: Notify::new() })
     }
 
     /// The steps so far, in order.
     pub(crate) fn sites(&self) -> Vec<Site> {
-        self.sites.lock().unwrap().clone()
+        self.sites.lock().unwrap().iter().map(|(site, _)| *site).collect()
     }
 
     async fn dead(&self) -> Fault {
@@ -104,8 +98,11 @@ impl Injector {
 #[async_trait]
 impl Faults for Injector {
     async fn before(&self, site: Site) -> Fault {
-        let at = self.next.fetch_add(1, Ordering::Relaxed);
-        self.sites.lock().unwrap().push(site);
+        let at = {
+            let mut sites = self.sites.lock().unwrap();
+            sites.push((site, false));
+            sites.len() - 1
+        };
         match self.target {
             Some((target, Harm::FailBefore)) if target == at => Fault::Unavailable,
             Some((target, Harm::Conflict)) if target == at => Fault::Conflict,
@@ -119,9 +116,14 @@ impl Faults for Injector {
         }
     }
 
-    async fn after(&self, _site: Site) -> Fault {
-        // One process does one thing after the other, so the last step that began is the one that ended.
-        let at = self.next.load(Ordering::Relaxed).saturating_sub(1);
+    async fn after(&self, site: Site) -> Fault {
+        // Steps that never end failed; of those of one site that are under way at once, the one that began last.
+        let at = {
+            let mut sites = self.sites.lock().unwrap();
+            let at = sites.iter().rposition(|(began, ended)| *began == site && !ended).unwrap();
+            sites[at].1 = true;
+            at
+        };
         match self.target {
             Some((target, Harm::FailAfter)) if target == at => Fault::Unavailable,
             Some((target, Harm::CrashAfter)) if target == at => self.dead().await,

@@ -11,6 +11,7 @@
 mod callbacks;
 mod commit_before_charge;
 mod faults;
+mod flood;
 mod gateway;
 mod oracle;
 mod outcomes;

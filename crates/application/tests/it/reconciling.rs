@@ -5,11 +5,9 @@ use crate::faults::strike;
 use crate::gateway::{DECLINED, Made, Plan, Reply, TestGateway, made};
 use crate::world::{Placed, World, secs};
 use application::examine::Examined;
-use application::settle::Settled;
-use domain::settlement::DiscrepancyKind;
 use domain::settlement::TransactionStatus::{Failed, Success};
-use domain::settlement::Waiting;
-use domain::{GatewayOrderRef, OrderId, OrderStatus, PaymentStatus};
+use domain::settlement::{DiscrepancyKind, Settled, Waiting};
+use domain::{GatewayOrderRef, OrderStatus, PaymentStatus};
 use std::time::Duration;
 use test_support::Fault;
 use tokio_util::sync::CancellationToken;
@@ -48,12 +46,12 @@ async fn young_payments_are_left_alone() {
 async fn pending_is_treated_like_uncertain() {
     for sent in [false, true] {
         let world = World::new().await;
-        let lost = strike("place_order", "tx.commit", 1, Fault::CommitUnknown { stored: true });
+        let lost = strike("place_orders", "tx.commit", 1, Fault::CommitUnknown { stored: true });
         let outcome = world.program(lost).place_order(world.command()).await.unwrap();
         let placed = Placed::of(crate::world::order_of(&outcome));
         if sent {
-            let amount = world.record(placed).payment.value.amounts().paid_amount();
-            world.gateway.put(placed.order_id, amount, &made(Success));
+            let amount = world.record(placed).payment.amounts().paid_amount();
+            world.gateway.put(&world.order_ref(placed), amount, &made(Success));
         }
         world.minutes(4).await;
         assert_eq!(world.status(placed), if sent { PAID } else { FAILED });
@@ -71,10 +69,10 @@ async fn some_still_pending_waits_and_adopts_the_key() {
     let turn = world.turn().await;
     assert_eq!((turn.examined, world.status(placed)), (0, OPEN));
     // The first in the list with our amount is adopted, whatever it is: its key is asked for from now on.
-    assert_eq!(world.record(placed).payment.value.key(), Some(&key()));
+    assert_eq!(world.record(placed).payment.key(), Some(&key()));
     world.minutes(3).await;
     assert_eq!(world.status(placed), PAID);
-    assert_eq!(world.record(placed).payment.value.key(), Some(&TestGateway::key(2)));
+    assert_eq!(world.record(placed).payment.key(), Some(&TestGateway::key(2)));
     world.a_day().await;
     world.assert_quiet();
 }
@@ -186,7 +184,7 @@ async fn a_lost_key_is_a_row_and_a_wait() {
         let placed = placed(&world, Reply::Accepted, vec![made(Success)]).await;
         if overwritten {
             world.gateway.alter(&key(), |transaction| {
-                transaction.order_ref = GatewayOrderRef::from(OrderId::new(999_999).unwrap());
+                transaction.order_ref = GatewayOrderRef::from_gateway("other-999999-0123456789abcdef");
             });
         } else {
             world.gateway.hide(&key(), true);
@@ -199,9 +197,8 @@ async fn a_lost_key_is_a_row_and_a_wait() {
         assert_eq!(world.failure(placed).as_deref(), Some("결제 시간 초과"));
         // It turns up again: the watch list finds it.
         world.gateway.hide(&key(), false);
-        world.gateway.alter(&key(), |transaction| {
-            transaction.order_ref = GatewayOrderRef::from(placed.order_id);
-        });
+        let reference = world.order_ref(placed);
+        world.gateway.alter(&key(), |transaction| transaction.order_ref = reference);
         world.a_day().await;
         let rows: Vec<_> = world.ledger().into_iter().map(|(kind, _)| kind).collect();
         assert_eq!(rows, [DiscrepancyKind::PgLost, DiscrepancyKind::LateSuccess]);
@@ -303,9 +300,6 @@ async fn a_lease_that_ended_changes_nothing() {
     #[async_trait::async_trait]
     impl test_support::Faults for Frozen {
         async fn before(&self, site: test_support::Site) -> Fault {
-            if site.within == "settle" && site.call == "tx.finish_claim" {
-                return Fault::None;
-            }
             if site.within == "settle" && site.call == "store.begin" {
                 tokio::time::sleep(secs(300)).await;
             }
@@ -327,7 +321,7 @@ async fn a_lease_that_ended_changes_nothing() {
 /// F71: one that always fails is parked with a row; the others are served.
 #[tokio::test(start_paused = true)]
 async fn a_poisoned_payment_is_parked_and_the_others_are_served() {
-    let world = World::with(|policy| policy.park_after_failures = 4).await;
+    let world = World::with(|policy| policy.rules.park_after_failures = 4).await;
     let poisoned = placed(&world, Reply::Accepted, vec![made(Success)]).await;
     let fine = world.placed(world.plain()).await;
     // It is listed, but its details are never found: an examination that can't be finished.
@@ -335,7 +329,7 @@ async fn a_poisoned_payment_is_parked_and_the_others_are_served() {
     world.minutes(2).await;
     assert_eq!((world.status(poisoned), world.status(fine)), (PAID, PAID));
 
-    let broken = strike("settle", "tx.lock_order", 1000, Fault::Conflict);
+    let broken = strike("settle", "tx.lock_payments", 1000, Fault::Conflict);
     let third = world.placed(world.plain()).await;
     let program = world.program(broken);
     for _ in 0..30 {
@@ -352,7 +346,7 @@ async fn a_poisoned_payment_is_parked_and_the_others_are_served() {
 /// F71 with the one examination that fails for good: listed by the gateway, and not found by its key.
 #[tokio::test(start_paused = true)]
 async fn what_can_not_be_examined_is_parked_until_it_is_woken() {
-    let world = World::with(|policy| policy.park_after_failures = 4).await;
+    let world = World::with(|policy| policy.rules.park_after_failures = 4).await;
     let placed = placed(&world, Reply::Uncertain, vec![made(Success)]).await;
     world.gateway.set_listing_only(&key(), true);
     let fine = world.placed(world.plain()).await;
@@ -401,8 +395,8 @@ async fn a_backlog_is_worked_off_in_one_turn() {
 #[tokio::test(start_paused = true)]
 async fn a_turn_examines_nothing_twice() {
     let world = World::with(|policy| {
-        policy.min_age = Duration::ZERO;
-        policy.not_found_grace = Duration::ZERO;
+        policy.rules.min_age = Duration::ZERO;
+        policy.rules.not_found_grace = Duration::ZERO;
     })
     .await;
     let placed = placed(&world, Reply::Accepted, vec![slow(600)]).await;
@@ -428,15 +422,19 @@ async fn a_stopped_turn_begins_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_compensation_that_breaks_off_leaves_nothing_half_done() {
     for call in [
-        "tx.lock_payment",
-        "tx.lock_order",
+        "tx.lock_payments",
+        "tx.lock_checks",
         "tx.lock_products",
-        "tx.save_payment",
-        "tx.save_points",
-        "tx.save_issued_coupon",
-        "tx.move_stock",
-        "tx.save_order",
-        "tx.finish_claim",
+        "tx.lock_points",
+        "tx.load_cases",
+        "tx.load_key_owners",
+        "tx.store_payments",
+        "tx.store_orders",
+        "tx.store_stock",
+        "tx.store_points",
+        "tx.store_coupons",
+        "tx.store_discrepancies",
+        "tx.store_checks",
         "tx.commit",
     ] {
         let world = World::new().await;
@@ -470,7 +468,7 @@ async fn callback_and_reconciler_at_once_make_one_end() {
     }
 }
 
-/// Sync by hand: asks now, throttled, and leaves what has ended alone.
+/// Sync by hand: asks now, throttled; about what has ended, too ("the buyer says that he was charged").
 #[tokio::test(start_paused = true)]
 async fn a_sync_by_hand_asks_now() {
     let world = World::new().await;
@@ -482,9 +480,12 @@ async fn a_sync_by_hand_asks_now() {
     tokio::time::sleep(secs(31)).await;
     assert_eq!(world.sync(placed.payment_id).await.examined, Examined::Settled(Settled::Paid));
     tokio::time::sleep(secs(31)).await;
+    let before = world.gateway.queries();
     let after = world.sync(placed.payment_id).await;
-    assert_eq!(after.examined, Examined::NothingToAsk);
-    assert_eq!(after.payment.record.payment.value.status(), PaymentStatus::Paid);
+    assert_eq!(after.examined, Examined::Settled(Settled::AlreadyEnded));
+    assert!(world.gateway.queries() > before);
+    assert_eq!(world.sync(placed.payment_id).await.examined, Examined::NotClaimed);
+    assert_eq!(after.payment.record.payment.status(), PaymentStatus::Paid);
     let causes: Vec<_> = after.payment.history.iter().map(|event| event.cause.as_str()).collect();
     assert_eq!(causes.last(), Some(&"operator"));
 }
@@ -497,8 +498,9 @@ async fn a_reused_key_pays_one_order_only() {
     // The second order's transaction takes the first one's key, as a collision overwrites.
     world.gateway.plan(Plan::new(Reply::Uncertain, vec![]));
     let second = world.placed(world.plain()).await;
+    let reference = world.order_ref(second);
     world.gateway.alter(&key(), |transaction| {
-        transaction.order_ref = GatewayOrderRef::from(second.order_id);
+        transaction.order_ref = reference;
         transaction.amount = crate::world::won(crate::world::PRICE);
     });
     world.gateway.decide(&key(), Success);

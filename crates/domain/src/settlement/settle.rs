@@ -207,6 +207,11 @@ impl<'a> Work<'a> {
         Settlement { settled, changes: self.change().changes }
     }
 
+    /// As far as is stored.
+    fn may_still_send(&self) -> bool {
+        self.record().send_deadline > self.shared.now
+    }
+
     fn inconsistent(&self, what: &dyn std::fmt::Display) -> SettleError {
         SettleError::Inconsistent { payment_id: self.record().payment.id(), what: what.to_string() }
     }
@@ -251,7 +256,7 @@ impl<'a> Work<'a> {
             GatewayAnswer::Uncertain { .. } => {
                 let mut change = self.change();
                 // The flow has ended: nothing leaves any more, and a callback may be looked into at once.
-                change.changes.sending_ended = true;
+                change.changes.sending_ended = self.may_still_send();
                 looks::left_alone(&mut check, self.shared.now, self.rules);
                 Ok(change.done(Settled::InProgress, self.changed(check)))
             }
@@ -278,7 +283,7 @@ impl<'a> Work<'a> {
     fn accept(&self, key: &GatewayKey, mut check: Check) -> Result<Settlement, SettleError> {
         let payment = &self.record().payment;
         let mut change = self.change();
-        change.changes.sending_ended = true;
+        change.changes.sending_ended = self.may_still_send();
         looks::left_alone(&mut check, self.shared.now, self.rules);
         // Stored before: by us, when the commit's answer was lost, or by who was faster.
         let known = payment.key() == Some(key);
