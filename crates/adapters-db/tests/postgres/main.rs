@@ -7,6 +7,7 @@ mod contract;
 // mod listener;
 mod migrations;
 // mod races;
+mod schedules;
 // mod schema;
 mod support;
 // mod transactions;
