@@ -17,14 +17,17 @@ use futures_util::join;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Claims the candidates that a statement finds. $1 lease, $2 its length in microseconds, $3 limit, $4 the moment that
-/// counts; none, or one that is still to come because the clock was turned back: now.
+/// Claims what fulfils a condition, unless somebody works on it: then its check row, and only that, is locked. $1
+/// lease, $2 its length in microseconds, $3 limit, $4 the moment that counts; none, or one that is still to come
+/// because the clock was turned back: now.
 macro_rules! claim {
-    ($($candidates:literal),*) => {
+    ($($condition:literal),*) => {
         concat!(
-            "WITH candidate AS MATERIALIZED (SELECT c.payment_id, c.next_at FROM payment_check c ",
-            $($candidates,)*
-            ") UPDATE payment_check c SET lease_id = $1, leased_until = now() + $2 * interval '1 microsecond', \
+            "WITH candidate AS MATERIALIZED (\
+                SELECT c.payment_id, c.next_at FROM payment_check c JOIN payment p ON p.id = c.payment_id WHERE ",
+            $($condition,)*
+            " ORDER BY c.next_at, c.payment_id LIMIT $3 FOR NO KEY UPDATE OF c SKIP LOCKED) \
+            UPDATE payment_check c SET lease_id = $1, leased_until = now() + $2 * interval '1 microsecond', \
                 claimed_at = now(), woken_at = NULL, parked_at = NULL \
             FROM candidate d WHERE c.payment_id = d.payment_id \
             RETURNING c.payment_id, d.next_at, c.claimed_at, \
@@ -33,14 +36,10 @@ macro_rules! claim {
     };
 }
 
-/// Of those whose time has come, longest due first. Only the check row is locked.
+/// Of those whose time has come, longest due first.
 macro_rules! due {
     ($condition:literal) => {
-        claim!(
-            "JOIN payment p ON p.id = c.payment_id WHERE c.next_at <= least($4, now()) AND ",
-            $condition,
-            " ORDER BY c.next_at, c.payment_id LIMIT $3 FOR NO KEY UPDATE OF c SKIP LOCKED"
-        )
+        claim!("c.next_at <= least($4, now()) AND ", $condition)
     };
 }
 
@@ -57,11 +56,11 @@ const WOKEN: &str = due!(
     AND c.woken_at IS NOT NULL AND (c.claimed_at IS NULL OR c.claimed_at + $5 * interval '1 microsecond' <= now())"
 );
 
-/// $5 as above, $6 the payment. Whoever holds its row for a moment is waited for.
+/// $5 as above, $6 the payment.
 const ONE: &str = claim!(
-    "WHERE c.payment_id = $6 AND (c.leased_until IS NULL OR c.leased_until <= now()) \
-        AND (c.claimed_at IS NULL OR c.claimed_at + $5 * interval '1 microsecond' <= now()) \
-    LIMIT $3 FOR NO KEY UPDATE OF c"
+    "c.payment_id = $6 AND (c.leased_until IS NULL OR c.leased_until <= now()) \
+    AND (p.status IN ('PAID', 'FAILED') OR p.external_payment_key IS NOT NULL OR p.send_deadline <= now()) \
+    AND (c.claimed_at IS NULL OR c.claimed_at + $5 * interval '1 microsecond' <= now())"
 );
 
 #[derive(QueryableByName)]

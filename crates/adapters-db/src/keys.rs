@@ -176,7 +176,11 @@ impl KeyMoves {
                 answer_body = excluded.answer_body, created_at = now(), expires_at = excluded.expires_at \
             WHERE k.expires_at <= now()";
         let wanted = self.users.len();
-        let taken = statement(SQL)
+        let different: BTreeSet<_> = self.users.iter().zip(&self.keys).collect();
+        if different.len() < wanted {
+            return Err(taken());
+        }
+        let stored = statement(SQL)
             .numbers(self.users)
             .texts(self.keys)
             .bind::<Array<Binary>, _>(self.fingerprints)
@@ -186,8 +190,13 @@ impl KeyMoves {
             .texts_or_null(self.bodies)
             .execute(connection)
             .await?;
-        if taken == wanted { Ok(()) } else { Err(Failure::conflict("idempotency_key_pkey")) }
+        if stored == wanted { Ok(()) } else { Err(taken()) }
     }
+}
+
+/// Somebody else has it.
+fn taken() -> Failure {
+    Failure::conflict("idempotency_key_pkey")
 }
 
 /// Answers that keys give from now on; the first one stays.

@@ -91,7 +91,9 @@ impl Moves {
         self.stock_entries.push((product_id.get(), payment_id.get(), delta));
     }
 
-    pub(crate) fn move_points(&mut self, entry: &PointEntry) {
+    /// # Errors
+    /// A conflict when it does not follow from the movement before.
+    pub(crate) fn move_points(&mut self, entry: &PointEntry) -> Result<(), Failure> {
         let after = entry.account.balance().won();
         let delta = match entry.kind {
             PointEntryKind::Charge | PointEntryKind::Restore => entry.amount.won(),
@@ -99,8 +101,14 @@ impl Moves {
         };
         let user_id = entry.account.user_id().get();
         // Both are within ±2^53.
-        self.points.entry(user_id).or_insert(Balance { before: after - delta, after }).after = after;
+        let before = after - delta;
+        let balance = self.points.entry(user_id).or_insert(Balance { before, after: before });
+        if balance.after != before {
+            return Err(points_changed());
+        }
+        balance.after = after;
         self.point_entries.push((user_id, entry.payment_id.map(PaymentId::get), delta, after));
+        Ok(())
     }
 
     pub(crate) fn add_history(&mut self, payment_id: PaymentId, history: &[PaymentEvent]) {
@@ -170,8 +178,13 @@ impl Moved {
             return Err(Failure::conflict("stock would fall below zero"));
         }
         if usize::try_from(points) != Ok(self.points) {
-            return Err(Failure::conflict("the point account changed"));
+            return Err(points_changed());
         }
         Ok(())
     }
+}
+
+/// The balance is not what it was when the account was locked.
+pub(crate) fn points_changed() -> Failure {
+    Failure::conflict("the point account changed")
 }

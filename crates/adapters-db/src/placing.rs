@@ -251,7 +251,7 @@ impl<'a> NewRows<'a> {
             self.items.quantities.push(i32::try_from(item.quantity.get()).map_err(Failure::other)?);
         }
         if let Some(entry) = &new.points {
-            self.moves.move_points(entry);
+            self.moves.move_points(entry)?;
         }
         self.moves.add_history(payment_id, &new.history);
         self.orders.push(new);

@@ -1,6 +1,7 @@
 //! Buyers' points: locked ascending by buyer, whoever locks them.
 
 use crate::error::{Failure, corrupt};
+use crate::moves::points_changed;
 use crate::rows::At;
 use crate::statement::statement;
 use diesel::QueryableByName;
@@ -78,5 +79,5 @@ pub(crate) async fn save(connection: &AsyncPgConnection, entry: &PointEntry) -> 
         .bind::<Text, _>(kind)
         .execute(connection)
         .await?;
-    if saved == 1 { Ok(()) } else { Err(Failure::conflict("the point account changed")) }
+    if saved == 1 { Ok(()) } else { Err(points_changed()) }
 }

@@ -116,7 +116,7 @@ pub(crate) async fn payment(
     user_id: Option<UserId>,
     id: PaymentId,
 ) -> Result<Option<PaymentView>, Failure> {
-    const CHECK: &str = "SELECT least(woken_at, due_at) AS next_check_at, parked_at IS NOT NULL AS parked \
+    const CHECK: &str = "SELECT next_at AS next_check_at, parked_at IS NOT NULL AS parked \
         FROM payment_check WHERE payment_id = $1";
     let mut query =
         payment::table.filter(payment::id.eq(id.get())).select(PaymentRow::as_select()).into_boxed();
@@ -139,7 +139,7 @@ pub(crate) async fn payment(
         record: row.try_into()?,
         history: events.into_iter().map(PaymentEventView::try_from).collect::<Result<_, _>>()?,
         parked: check.as_ref().is_some_and(|check| check.parked),
-        next_check_at: check.and_then(|check| if check.parked { None } else { check.next_check_at }),
+        next_check_at: check.and_then(|check| check.next_check_at),
     }))
 }
 

@@ -102,7 +102,7 @@ pub(crate) async fn store(connection: &AsyncPgConnection, changes: &[Changes]) -
     let mut found: Vec<(PaymentId, &Discrepancy)> = Vec::new();
     let mut answers = Vec::new();
     for change in changes {
-        changed.add(change);
+        changed.add(change)?;
         if let Some(coupon) = &change.coupon_back {
             coupons.add(coupon, change.payment_id);
         }
@@ -130,7 +130,7 @@ pub(crate) async fn store(connection: &AsyncPgConnection, changes: &[Changes]) -
 }
 
 impl<'a> Changed<'a> {
-    fn add(&mut self, change: &'a Changes) {
+    fn add(&mut self, change: &'a Changes) -> Result<(), Failure> {
         let id = change.payment_id;
         if let Some(payment) = &change.payment {
             self.payments.ids.push(id.get());
@@ -153,9 +153,10 @@ impl<'a> Changed<'a> {
             self.moves.give_back_stock(id, back.product_id, back.quantity);
         }
         if let Some(entry) = &change.points_back {
-            self.moves.move_points(entry);
+            self.moves.move_points(entry)?;
         }
         self.moves.add_history(id, &change.history);
+        Ok(())
     }
 
     fn is_empty(&self) -> bool {

@@ -73,7 +73,8 @@ pub(crate) async fn open(
             cases.insert(case.record.payment.id(), case);
         }
     }
-    Ok(Settling { cases, shared: Shared { now, points, key_owners }, with_goods: goods })
+    let with_goods = goods.into_iter().filter(|id| cases.contains_key(id)).collect();
+    Ok(Settling { cases, shared: Shared { now, points, key_owners }, with_goods })
 }
 
 type HintRow = (i64, String, Option<i64>);

@@ -69,8 +69,7 @@ impl TryFrom<UpcomingRow> for UpcomingCheck {
 
 const CHECKS: &str = concat!(
     "SELECT p.id, p.order_id, p.status, p.paid_amount, p.created_at, \
-        CASE WHEN c.parked_at IS NULL THEN least(c.woken_at, c.due_at) END AS due_at, \
-        CASE WHEN c.leased_until > now() THEN c.leased_until END AS leased_until, \
+        c.next_at AS due_at, CASE WHEN c.leased_until > now() THEN c.leased_until END AS leased_until, \
         c.failures, c.parked_at IS NOT NULL AS parked \
     FROM payment_check c JOIN payment p ON p.id = c.payment_id WHERE ",
     looked_at!(),

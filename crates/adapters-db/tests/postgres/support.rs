@@ -92,7 +92,6 @@ impl Db {
         tx.commit().await.unwrap();
         issued.id
     }
-
 }
 
 pub(crate) fn won(amount: i64) -> Money {
