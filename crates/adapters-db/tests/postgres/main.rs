@@ -9,6 +9,7 @@ mod migrations;
 mod prepared;
 mod sessions;
 // mod races;
+mod schedules;
 // mod schema;
 mod support;
 // mod transactions;

@@ -27,7 +27,7 @@ pub mod reading;
 pub mod settling;
 pub mod starting;
 pub mod transactions;
-mod world;
+pub(crate) mod world;
 
 pub use world::World;
 
