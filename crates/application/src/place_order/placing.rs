@@ -255,3 +255,6 @@ fn first_events(status: PaymentStatus) -> Vec<PaymentEvent> {
     }
     history
 }
+
+#[cfg(test)]
+mod tests;
