@@ -1,6 +1,8 @@
 //! One batch of orders, in one transaction: each is decided upon what the ones before it leave, and none takes another
 //! with it.
 
+mod alike;
+
 use super::*;
 use crate::shop::{PRICE, Shop, Strike, keyed, user, won};
 use domain::placement::OrderLines;
