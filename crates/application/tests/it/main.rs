@@ -8,6 +8,7 @@
     reason = "a test that fails says so by a panic"
 )]
 
+mod batches;
 mod callbacks;
 mod commit_before_charge;
 mod faults;
