@@ -4,9 +4,8 @@
 use crate::faults::{slow, strike};
 use crate::gateway::{DECLINED, Made, Plan, Reply, TestGateway, made};
 use crate::world::{Placed, World, secs};
-use application::examine::Examined;
+use domain::settlement::DiscrepancyKind;
 use domain::settlement::TransactionStatus::{Failed, Success};
-use domain::settlement::{DiscrepancyKind, Settled, Waiting};
 use domain::{GatewayOrderRef, OrderStatus, PaymentStatus};
 use std::time::Duration;
 use test_support::Fault;
@@ -307,66 +306,6 @@ async fn a_lease_that_ended_changes_nothing() {
     world.assert_quiet();
 }
 
-/// F71: one that always fails is parked with a row; the others are served.
-#[tokio::test(start_paused = true)]
-async fn a_poisoned_payment_is_parked_and_the_others_are_served() {
-    let world = World::with(|policy| policy.rules.park_after_failures = 4).await;
-    let poisoned = placed(&world, Reply::Accepted, vec![made(Success)]).await;
-    let fine = world.placed(world.plain()).await;
-    // It is listed, but its details are never found: an examination that can't be finished.
-    world.gateway.plan(Plan::new(Reply::Uncertain, vec![made(Success)]));
-    world.minutes(2).await;
-    assert_eq!((world.status(poisoned), world.status(fine)), (PAID, PAID));
-
-    let broken = strike("settle", "tx.lock_payments", 1000, Fault::Conflict);
-    let third = world.placed(world.plain()).await;
-    let program = world.program(broken);
-    for _ in 0..30 {
-        tokio::time::sleep(secs(60)).await;
-        program.reconcile(&CancellationToken::new()).await.unwrap();
-    }
-    // A race that is lost again and again is not the payment's own fault: never parked.
-    assert_eq!(world.status(third), OPEN);
-    assert!(world.ledger().is_empty());
-    world.minutes(6).await;
-    assert_eq!(world.status(third), PAID);
-}
-
-/// F71 with the one examination that fails for good: listed by the gateway, and not found by its key.
-#[tokio::test(start_paused = true)]
-async fn what_can_not_be_examined_is_parked_until_it_is_woken() {
-    let world = World::with(|policy| policy.rules.park_after_failures = 4).await;
-    let placed = placed(&world, Reply::Uncertain, vec![made(Success)]).await;
-    world.gateway.set_listing_only(&key(), true);
-    let fine = world.placed(world.plain()).await;
-    world.minutes(12).await;
-    assert_eq!((world.status(placed), world.status(fine)), (OPEN, PAID));
-    assert_eq!(world.ledger(), [(DiscrepancyKind::Poison, None)]);
-    let before = world.gateway.queries();
-    world.minutes(60).await;
-    assert_eq!(world.gateway.queries(), before, "parked");
-    world.gateway.set_listing_only(&key(), false);
-    world.callback(placed, &key()).await;
-    world.minutes(2).await;
-    assert_eq!(world.status(placed), PAID);
-}
-
-/// A long outage of the gateway, and then one thing that is the payment's fault: not parked for the outage.
-#[tokio::test(start_paused = true)]
-async fn an_outage_brings_nothing_near_being_parked() {
-    let world = World::new().await;
-    let placed = placed(&world, Reply::Uncertain, vec![made(Success)]).await;
-    world.gateway.set_down(true);
-    world.minutes(240).await;
-    world.gateway.set_down(false);
-    world.gateway.set_listing_only(&key(), true);
-    world.minutes(20).await;
-    world.gateway.set_listing_only(&key(), false);
-    world.minutes(6).await;
-    assert_eq!(world.status(placed), PAID);
-    assert!(world.ledger().is_empty());
-}
-
 /// F72: more than a batch, all in one turn.
 #[tokio::test(start_paused = true)]
 async fn a_backlog_is_worked_off_in_one_turn() {
@@ -455,28 +394,6 @@ async fn callback_and_reconciler_at_once_make_one_end() {
         world.a_day().await;
         world.assert_quiet();
     }
-}
-
-/// Sync by hand: asks now, throttled; about what has ended, too ("the buyer says that he was charged").
-#[tokio::test(start_paused = true)]
-async fn a_sync_by_hand_asks_now() {
-    let world = World::new().await;
-    let placed = placed(&world, Reply::Accepted, vec![decided_after(30)]).await;
-    let first = world.sync(placed.payment_id).await;
-    let waits = Settled::Waiting(Waiting::TransactionPending);
-    assert_eq!(first.examined, Examined::Settled(waits));
-    assert_eq!(world.sync(placed.payment_id).await.examined, Examined::NotClaimed);
-    tokio::time::sleep(secs(31)).await;
-    assert_eq!(world.sync(placed.payment_id).await.examined, Examined::Settled(Settled::Paid));
-    tokio::time::sleep(secs(31)).await;
-    let before = world.gateway.queries();
-    let after = world.sync(placed.payment_id).await;
-    assert_eq!(after.examined, Examined::Settled(Settled::AlreadyEnded));
-    assert!(world.gateway.queries() > before);
-    assert_eq!(world.sync(placed.payment_id).await.examined, Examined::NotClaimed);
-    assert_eq!(after.payment.record.payment.status(), PaymentStatus::Paid);
-    let causes: Vec<_> = after.payment.history.iter().map(|event| event.cause.as_str()).collect();
-    assert_eq!(causes.last(), Some(&"operator"));
 }
 
 /// F43: the gateway gave one key to two orders.
