@@ -421,7 +421,8 @@ async fn a_forged_callback_changes_nothing() {
     assert_failure(&long, 413, "PAYLOAD_TOO_LARGE", "PAYLOAD_TOO_LARGE");
     // Without a token the gateway is asked; it says PENDING, so nothing changes.
     settle(&server, order, "20250816:TR:000005", 15_000, TransactionStatus::Pending);
-    let untokened = server.post("/api/v1/payments/callback", body(&order.to_string())).send().await;
+    let reference = server.order_ref(OrderId::new(order).unwrap());
+    let untokened = server.post("/api/v1/payments/callback", body(reference.as_str())).send().await;
     assert_eq!(untokened.status, 200, "{}", untokened.body);
     eventually(async || {
         let asked = server.gateway.inner.calls().len() > 1;

@@ -135,7 +135,7 @@ pub(crate) struct Server {
     /// The database behind it.
     pub(crate) store: Arc<FakeStore>,
     pub(crate) changes: OrderChanges,
-    /// Its use-cases: what is done by them is told to nobody who waits, as what another process does whose notice is lost.
+    /// The use-cases of another process on the same database, whose notices are lost.
     pub(crate) application: Application,
     running: Running,
 }
@@ -190,9 +190,10 @@ impl Server {
         };
         let tokens = CallbackTokens::new(b"a secret of the tests").unwrap();
         let changes = OrderChanges::new();
+        let own = Application::new(adapters.clone(), policy.clone(), tokens.clone());
         let application = Application::new(adapters, policy, tokens);
         let parts = Parts {
-            application: application.clone(),
+            application: own,
             circuits: Arc::new(TestCircuits::default()),
             publish_metrics: Arc::new(|| async {}.boxed()),
             metrics: Arc::new(|| "up 1\n".to_owned()),

@@ -89,14 +89,14 @@ impl Shop {
             placed: None,
         });
         match placed.await {
-            Ok(PlaceOrderOutcome::Confirming(order)) => order.payment.payment.value.id(),
+            Ok(PlaceOrderOutcome::Confirming(order)) => order.payment.payment.id(),
             other => panic!("nobody should know yet: {other:?}"),
         }
     }
 
     async fn status(&self, id: PaymentId) -> PaymentStatus {
         let view = self.system.application.queries().payment(None, id).await.expect("a database");
-        view.expect("a payment").record.payment.value.status()
+        view.expect("a payment").record.payment.status()
     }
 
     /// Runs the program to its end, with these settings over the others.
@@ -193,7 +193,7 @@ async fn sync_ends_with_0_when_the_payment_has_ended() {
     assert_eq!(
         told,
         json!({
-            "paymentId": payment.get(), "orderId": order.record.payment.value.order_id().get(), "status": "PAID",
+            "paymentId": payment.get(), "orderId": order.record.payment.order_id().get(), "status": "PAID",
             "externalPaymentKey": key, "examined": "asked",
         })
     );
