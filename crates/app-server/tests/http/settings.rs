@@ -63,7 +63,7 @@ async fn rest(stream: &mut TcpStream) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_connection_is_closed_after_its_time() {
     let ask = b"GET /api/v1/products HTTP/1.1\r\nHost: x\r\n\r\n";
-    let short = Server::with(&[("HOLDFAST__SERVER__KEEP_ALIVE", "300ms")]);
+    let short = Server::with(&[("HOLDFAST__SERVER__KEEP_ALIVE", "2s")]);
     let mut stream = TcpStream::connect(short.addr).await.unwrap();
     stream.write_all(ask).await.unwrap();
     assert!(rest(&mut stream).await.starts_with("HTTP/1.1 200 "), "one answer, and then the end");

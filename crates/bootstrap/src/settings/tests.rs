@@ -201,6 +201,10 @@ fn wrong_values_are_named_with_what_is_allowed() {
             ("HOLDFAST__PG__PAYMENT__CIRCUIT__FAILURE_RATE_THRESHOLD", "101"),
             "setting pg.payment.circuit.failure_rate_threshold (environment HOLDFAST__PG__PAYMENT__CIRCUIT__FAILURE_RATE_THRESHOLD) is \"101\" in the environment: expected a whole number from 1 to 100",
         ),
+        // Shorter ones would never end anything.
+        (("HOLDFAST__SERVER__KEEP_ALIVE", "999ms"), "0s or from 1s to 1h"),
+        (("HOLDFAST__SERVER__CLIENT_REQUEST_TIMEOUT", "999ms"), "from 1s to 1m"),
+        (("HOLDFAST__SERVER__CLIENT_DISCONNECT_TIMEOUT", "999ms"), "from 1s to 1m"),
         (("HOLDFAST__PG__PROBE_BEFORE_RETRY", "yes"), "expected `true` or `false`"),
         (("HOLDFAST__AUTH__MODE", "none"), "expected one of `header` `jwt`"),
         (("HOLDFAST__PG__BASE_URL", "localhost:8082"), "expected an address such as"),
