@@ -199,7 +199,7 @@ impl TryFrom<EventRow> for PaymentEventView {
     }
 }
 
-#[derive(Queryable, Selectable)]
+#[derive(Queryable, QueryableByName, Selectable)]
 #[diesel(table_name = orders, check_for_backend(Pg))]
 pub(crate) struct OrderRow {
     pub(crate) id: i64,
@@ -210,7 +210,7 @@ pub(crate) struct OrderRow {
     pub(crate) placed_at: Timestamp,
 }
 
-#[derive(Queryable, Selectable)]
+#[derive(Queryable, QueryableByName, Selectable)]
 #[diesel(table_name = order_item, check_for_backend(Pg))]
 pub(crate) struct ItemRow {
     pub(crate) order_id: i64,
@@ -218,6 +218,13 @@ pub(crate) struct ItemRow {
     product_name: String,
     unit_price: i64,
     quantity: i32,
+}
+
+impl ItemRow {
+    /// Where it stands among the items of all orders.
+    pub(crate) const fn place(&self) -> (i64, i64) {
+        (self.order_id, self.product_id)
+    }
 }
 
 impl TryFrom<ItemRow> for OrderItem {

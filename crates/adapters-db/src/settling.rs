@@ -3,7 +3,7 @@
 use crate::error::{Failure, corrupt};
 use crate::points::{self, AccountRow};
 use crate::rows::{CheckRow, CouponRow, IssuedCouponRow, ItemRow, OrderRow, PaymentRow, holding};
-use crate::schema::{callback_inbox, coupon, issued_coupon, order_item, orders, payment, payment_check};
+use crate::schema::{callback_inbox, coupon, issued_coupon, payment, payment_check};
 use crate::statement::{command, statement, when};
 use diesel::sql_types::Timestamptz;
 use diesel::{
@@ -36,8 +36,8 @@ pub(crate) async fn open(
         moment(connection),
         lock_payments(connection, &ids),
         lock_checks(connection, &ids),
-        find_orders(connection, &ids),
-        find_items(connection, &ids),
+        find_orders(connection, ids.clone()),
+        find_items(connection, ids.clone()),
         find_hints(connection, &ids),
         when(!keys.is_empty(), find_owners(connection, &keys)),
         when(back, lock_stock(connection, of.clone())),
@@ -148,23 +148,20 @@ async fn lock_checks(mut connection: &AsyncPgConnection, ids: &[i64]) -> Result<
         .await?)
 }
 
-async fn find_orders(mut connection: &AsyncPgConnection, ids: &[i64]) -> Result<Vec<OrderRow>, Failure> {
-    Ok(payment::table
-        .inner_join(orders::table)
-        .filter(payment::id.eq_any(ids))
-        .select(OrderRow::as_select())
-        .load(&mut connection)
-        .await?)
+/// By way of an array of order ids, so that no plan can go through all orders: one made while the tables were nearly empty
+/// would be kept for the connection's life.
+async fn find_orders(connection: &AsyncPgConnection, ids: Vec<i64>) -> Result<Vec<OrderRow>, Failure> {
+    const SQL: &str = "SELECT o.id, o.user_id, o.status, o.total_amount, o.version, o.placed_at FROM orders o \
+        WHERE o.id = ANY(ARRAY(SELECT p.order_id FROM payment p WHERE p.id = ANY($1::bigint[])))";
+    Ok(statement(SQL).numbers(ids).rows(connection).await?)
 }
 
-async fn find_items(mut connection: &AsyncPgConnection, ids: &[i64]) -> Result<Vec<ItemRow>, Failure> {
-    Ok(order_item::table
-        .inner_join(payment::table.on(payment::order_id.eq(order_item::order_id)))
-        .filter(payment::id.eq_any(ids))
-        .order((order_item::order_id, order_item::product_id))
-        .select(ItemRow::as_select())
-        .load(&mut connection)
-        .await?)
+async fn find_items(connection: &AsyncPgConnection, ids: Vec<i64>) -> Result<Vec<ItemRow>, Failure> {
+    const SQL: &str = "SELECT i.order_id, i.product_id, i.product_name, i.unit_price, i.quantity FROM order_item i \
+        WHERE i.order_id = ANY(ARRAY(SELECT p.order_id FROM payment p WHERE p.id = ANY($1::bigint[])))";
+    let mut items: Vec<ItemRow> = statement(SQL).numbers(ids).rows(connection).await?;
+    items.sort_by_key(ItemRow::place);
+    Ok(items)
 }
 
 async fn find_hints(mut connection: &AsyncPgConnection, ids: &[i64]) -> Result<Vec<HintRow>, Failure> {
@@ -196,18 +193,19 @@ fn owner((id, key): OwnerRow) -> Option<Result<(GatewayKey, PaymentId), Failure>
 
 /// Of orders that may give it back. Their items never change, and their payments are locked by now.
 async fn lock_stock(connection: &AsyncPgConnection, ids: Vec<i64>) -> Result<usize, Failure> {
-    const SQL: &str = "SELECT s.product_id FROM stock s WHERE s.product_id IN (\
-            SELECT i.product_id FROM payment p JOIN order_item i ON i.order_id = p.order_id \
-            WHERE p.id = ANY($1::bigint[]) AND p.status IN ('PENDING', 'IN_PROGRESS')) \
+    const SQL: &str = "SELECT s.product_id FROM stock s WHERE s.product_id = ANY(ARRAY(\
+            SELECT i.product_id FROM order_item i WHERE i.order_id = ANY(ARRAY(\
+                SELECT p.order_id FROM payment p \
+                WHERE p.id = ANY($1::bigint[]) AND p.status IN ('PENDING', 'IN_PROGRESS'))))) \
         ORDER BY s.product_id FOR UPDATE OF s";
     Ok(statement(SQL).numbers(ids).execute(connection).await?)
 }
 
 /// Of buyers who may get some back.
 async fn lock_points(connection: &AsyncPgConnection, ids: Vec<i64>) -> Result<Vec<AccountRow>, Failure> {
-    const SQL: &str = "SELECT a.user_id, a.balance FROM point_account a WHERE a.user_id IN (\
+    const SQL: &str = "SELECT a.user_id, a.balance FROM point_account a WHERE a.user_id = ANY(ARRAY(\
             SELECT p.user_id FROM payment p \
-            WHERE p.id = ANY($1::bigint[]) AND p.status IN ('PENDING', 'IN_PROGRESS') AND p.used_point > 0) \
+            WHERE p.id = ANY($1::bigint[]) AND p.status IN ('PENDING', 'IN_PROGRESS') AND p.used_point > 0)) \
         ORDER BY a.user_id FOR NO KEY UPDATE OF a";
     Ok(statement(SQL).numbers(ids).rows(connection).await?)
 }
@@ -229,8 +227,8 @@ pub(crate) async fn prepare(connection: &AsyncPgConnection) -> Result<(), Failur
     moment(connection).await?;
     lock_payments(connection, &[]).await?;
     lock_checks(connection, &[]).await?;
-    find_orders(connection, &[]).await?;
-    find_items(connection, &[]).await?;
+    find_orders(connection, Vec::new()).await?;
+    find_items(connection, Vec::new()).await?;
     find_hints(connection, &[]).await?;
     find_owners(connection, &[]).await?;
     lock_stock(connection, Vec::new()).await?;
