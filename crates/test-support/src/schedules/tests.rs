@@ -11,13 +11,12 @@ use std::collections::BTreeSet;
 async fn a_seed_repeats_its_schedule_and_two_runs_are_equal() {
     assert_eq!(generate(7), generate(7));
     let (mut waits, mut conflicts) = (0, 0);
-    for seed in 0..300 {
+    for seed in 0..120 {
         let program = generate(seed);
-        assert_eq!(
-            compare(&fake(), &program).await.unwrap().map(|found| found.to_string()),
-            None,
-            "seed {seed}"
-        );
+        match compare(&fake(), &program).await.unwrap() {
+            Compared::Equal { .. } => {}
+            Compared::Differs(found) => panic!("seed {seed}: {found}"),
+        }
         let transcript = run(&fake(), &program, 1).await.unwrap();
         let outcomes = transcript.outcomes.iter();
         waits += outcomes.clone().filter(|outcome| !outcome.waiting.is_empty()).count();
@@ -29,7 +28,7 @@ async fn a_seed_repeats_its_schedule_and_two_runs_are_equal() {
         );
     }
     println!("{waits} steps wait, {conflicts} conflicts");
-    assert!(waits > 60 && conflicts > 5, "{waits} {conflicts}");
+    assert!(waits > 25 && conflicts > 5, "{waits} {conflicts}");
 }
 
 /// The fake, with a read beside a lock as PostgreSQL makes it: after a wait it shows the moment before.
@@ -98,8 +97,8 @@ fn stale() -> Side {
 async fn a_stale_read_is_found_and_shortened() {
     let mut found = None;
     for seed in 0..2000 {
-        found = compare(&stale(), &generate(seed)).await.unwrap();
-        if found.is_some() {
+        if let Compared::Differs(difference) = compare(&stale(), &generate(seed)).await.unwrap() {
+            found = Some(difference);
             break;
         }
     }
