@@ -135,11 +135,10 @@ impl fmt::Display for Difference {
             return write!(f, "{} steps against {}", ours.len(), theirs.len());
         }
         writeln!(f, "in what is stored:")?;
-        for (mine, other) in self.fake.stored.iter().zip(&self.other.stored) {
-            if mine != other {
-                self.write_texts(f, mine, other)?;
-            }
+        // What comes after the first has other names, too.
+        match self.fake.stored.iter().zip(&self.other.stored).find(|(mine, other)| mine != other) {
+            Some((mine, other)) => self.write_texts(f, mine, other),
+            None => write!(f, "{} rows against {}", self.fake.stored.len(), self.other.stored.len()),
         }
-        Ok(())
     }
 }
