@@ -155,3 +155,84 @@ async fn prepare(connection: &AsyncPgConnection) -> Result<(), Failure> {
     command(connection, "ROLLBACK").await?;
     prepared
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn config(address: &str) -> Config {
+        Config::new(&DatabaseOptions::new(address, "api")).unwrap()
+    }
+
+    /// What a server says that has taken everything over, but for `changed`.
+    fn found(config: &Config, changed: &[(&str, &str)]) -> Vec<Setting> {
+        let kept = config.expected.iter().map(|(name, value)| (*name, value.as_str()));
+        kept.chain([("server_encoding", "UTF8"), ("lc_messages", "C")])
+            .map(|(name, value)| {
+                let setting =
+                    changed.iter().find(|(other, _)| *other == name).map_or(value, |(_, value)| value);
+                Setting { name: name.to_owned(), setting: setting.to_owned(), role: "shop".to_owned() }
+            })
+            .collect()
+    }
+
+    fn refusal(config: &Config, name: &str, value: &str) -> Option<String> {
+        check(&found(config, &[(name, value)]), config).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_not_in_force_is_named() {
+        let config = config("postgres://localhost/db");
+        assert_eq!(refusal(&config, "nothing", ""), None);
+        for (name, value) in [
+            ("default_transaction_isolation", "serializable"),
+            ("synchronous_commit", "off"),
+            ("statement_timeout", "0"),
+            ("lock_timeout", "0"),
+            ("idle_in_transaction_session_timeout", "0"),
+            ("plan_cache_mode", "auto"),
+            ("client_encoding", "LATIN1"),
+            ("session_replication_role", "replica"),
+        ] {
+            let refusal = refusal(&config, name, value).unwrap();
+            assert!(refusal.contains(name) && refusal.contains(value), "{refusal}");
+        }
+        let missing: Vec<Setting> =
+            found(&config, &[]).into_iter().filter(|setting| setting.name != "lock_timeout").collect();
+        assert!(check(&missing, &config).is_err_and(|error| error.to_string().contains("lock_timeout")));
+    }
+
+    #[test]
+    fn another_encoding_or_language_is_refused_with_what_to_do() {
+        let config = config("postgres://localhost/db");
+        for encoding in ["SQL_ASCII", "EUC_KR", "LATIN1"] {
+            let refusal = refusal(&config, "server_encoding", encoding).unwrap();
+            assert!(refusal.contains(encoding) && refusal.contains("CREATE DATABASE"), "{refusal}");
+        }
+        for language in ["ko_KR.UTF-8", "de_DE.utf8", "", "Cs_CZ"] {
+            let refusal = refusal(&config, "lc_messages", language).unwrap();
+            assert!(refusal.contains("ALTER ROLE shop SET lc_messages = 'C'"), "{refusal}");
+        }
+        for language in ["C", "POSIX", "C.UTF-8", "en_US.UTF-8", "en_GB"] {
+            assert_eq!(refusal(&config, "lc_messages", language), None, "{language}");
+        }
+    }
+
+    /// The address has the last word about limits, but not about the isolation.
+    #[test]
+    fn the_address_may_set_limits_but_not_the_isolation() {
+        let address = "postgres://localhost/db?options=-c%20lock_timeout%3D5s%20-c%20synchronous_commit%3Doff\
+            %20-c%20default_transaction_isolation%3Dserializable";
+        let config = config(address);
+        assert_eq!(refusal(&config, "lock_timeout", "5000"), None);
+        assert_eq!(refusal(&config, "synchronous_commit", "off"), None);
+        assert!(refusal(&config, "statement_timeout", "5000").is_some());
+        assert!(refusal(&config, "default_transaction_isolation", "serializable").is_some());
+        let options = config.address.get_options().unwrap();
+        let place = |text: &str| options.rfind(text).unwrap();
+        assert!(place("lock_timeout=5s") > place("lock_timeout=1000"), "{options}");
+        assert!(place("isolation=read\\ committed") > place("isolation=serializable"), "{options}");
+        assert!(!config.address.get_connect_timeout().is_none_or(|limit| *limit > Duration::from_secs(9)));
+    }
+}

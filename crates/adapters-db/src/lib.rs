@@ -41,6 +41,7 @@ mod placing;
 mod points;
 mod pool;
 mod queries;
+mod readiness;
 mod reading;
 mod rows;
 mod schema;

@@ -1,7 +1,7 @@
 //! [`Queries`] on [`PgStore`]: each read takes a connection for as long as it lasts.
 
 use crate::store::PgStore;
-use crate::{keys, migrations, reading, worklist};
+use crate::{keys, readiness, reading, worklist};
 use async_trait::async_trait;
 use domain::ports::{
     AdminPaymentFilter, Cause, DiscrepancyStatus, DiscrepancyView, IdempotencyKey, IdempotencyRecord,
@@ -30,7 +30,7 @@ macro_rules! read {
 impl Queries for PgStore {
     async fn ready(&self) -> Result<(), StoreError> {
         let versions = self.migrations();
-        read!(self, migrations::ready(versions))
+        read!(self, readiness::ready(versions))
     }
 
     async fn order(&self, user_id: Option<UserId>, id: OrderId) -> Result<Option<OrderView>, StoreError> {

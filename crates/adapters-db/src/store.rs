@@ -155,7 +155,9 @@ impl PgStore {
                     if !repeat {
                         return Err(failure.into_error());
                     }
-                    tracing::debug!(?failure, "once more, on another connection");
+                    // Whatever struck this session may have struck those that lie in the pool.
+                    self.pool.renew();
+                    tracing::debug!(?failure, "once more, on a new connection");
                     tried = true;
                 }
             }

@@ -6,6 +6,8 @@
 mod contract;
 // mod listener;
 mod migrations;
+mod prepared;
+mod sessions;
 // mod races;
 mod schedules;
 // mod schema;

@@ -68,6 +68,7 @@ struct Held {
     hidden: bool,
     odd: Option<Oddity>,
     listing_only: bool,
+    unlisted: bool,
 }
 
 #[derive(Debug, Default)]
@@ -176,6 +177,7 @@ impl TestGateway {
             hidden: false,
             odd: None,
             listing_only: false,
+            unlisted: false,
         });
         key
     }
@@ -208,6 +210,12 @@ impl TestGateway {
         held.listing_only = listing_only;
     }
 
+    /// No list shows it.
+    pub(crate) fn set_unlisted(&self, key: &GatewayKey) {
+        let mut state = self.state();
+        state.held.iter_mut().find(|held| held.transaction.key == *key).unwrap().unlisted = true;
+    }
+
     /// Looked up by its key, it is answered with something of no use.
     pub(crate) fn set_odd(&self, key: &GatewayKey, odd: Option<Oddity>) {
         let mut state = self.state();
@@ -216,6 +224,10 @@ impl TestGateway {
 
     fn odd(&self, key: &GatewayKey) -> Option<Oddity> {
         self.state().held.iter().find(|held| held.transaction.key == *key)?.odd
+    }
+
+    fn is_unlisted(&self, key: &GatewayKey) -> bool {
+        self.state().held.iter().any(|held| held.transaction.key == *key && held.unlisted)
     }
 
     fn is_listing_only(&self, key: &GatewayKey) -> bool {
@@ -355,7 +367,7 @@ impl PaymentGateway for TestGateway {
         let listed: Vec<_> = self
             .visible()
             .into_iter()
-            .filter(|transaction| transaction.order_ref == *order_ref)
+            .filter(|transaction| transaction.order_ref == *order_ref && !self.is_unlisted(&transaction.key))
             .map(|Transaction { key, status, reason, .. }| TransactionSummary { key, status, reason })
             .collect();
         let answer = if listed.is_empty() { Lookup::NotFound } else { Lookup::Found(listed) };

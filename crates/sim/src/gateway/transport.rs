@@ -8,7 +8,7 @@ use crate::process::Process;
 use crate::world::{World, lock};
 use adapters_pg::transport::{Limits, LookupAttempt, LookupFailure, PaymentAttempt, Transport, cause};
 use async_trait::async_trait;
-use domain::ports::{ChargeRequest, FailureCause, Lookup, TransactionSummary};
+use domain::ports::{ChargeRequest, FailureCause, Lookup, Oddity, TransactionSummary};
 use domain::settlement::TransactionStatus;
 use domain::{FailureMessage, GatewayKey, GatewayOrderRef, MerchantId, Money, OrderId};
 use std::sync::{Arc, Weak};
@@ -196,6 +196,9 @@ impl Transport for ModelTransport {
             let status = found.as_ref().map(|(_, status)| *status);
             format!("{} asks for {key}: {status:?}", self.process.name)
         });
+        if found.as_ref().is_some_and(|(found, _)| found.key != *key) {
+            return Err(LookupFailure::Odd { what: Oddity::WrongSubject });
+        }
         Ok(found.map_or(Lookup::NotFound, |(found, status)| {
             Lookup::Found(domain::settlement::Transaction {
                 reason: found.reason(status),
