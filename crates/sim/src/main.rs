@@ -58,10 +58,6 @@ struct Arguments {
     /// seeds on]
     #[arg(long)]
     require_coverage: Option<u64>,
-    /// Switch on one known bug after the other, and show which seed finds it
-    #[cfg(feature = "mutants")]
-    #[arg(long)]
-    mutants: bool,
     /// Go on after a failure, and count
     #[arg(long)]
     keep_going: bool,
@@ -88,10 +84,6 @@ impl Arguments {
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
-    #[cfg(feature = "mutants")]
-    if arguments.mutants {
-        return mutants(&arguments);
-    }
     match arguments.seed {
         Some(seed) => one(&arguments, seed),
         None => many(&arguments),
@@ -241,43 +233,6 @@ fn work(arguments: &Arguments, progress: &Progress, began: Instant) -> anyhow::R
             );
         }
     }
-}
-
-/// Looks for each known bug with up to `--seeds` seeds.
-#[cfg(feature = "mutants")]
-fn mutants(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    use domain::mutants::{Mutant, activate};
-    let jobs = arguments.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    let mut alive = 0;
-    for mutant in Mutant::ALL {
-        activate(Some(*mutant));
-        let progress = Progress {
-            next: AtomicU64::new(arguments.from),
-            failed: AtomicBool::new(false),
-            total: Mutex::default(),
-        };
-        let began = Instant::now();
-        std::thread::scope(|scope| {
-            let workers: Vec<_> =
-                (0..jobs.max(1)).map(|_| scope.spawn(|| work(arguments, &progress, began))).collect();
-            workers.into_iter().try_for_each(|worker| {
-                worker.join().map_err(|_| anyhow::anyhow!("a run panicked with {mutant:?}"))?
-            })
-        })?;
-        let total = progress.total.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let found = total.failures.iter().min_by_key(|report| report.plan.seed);
-        let name = format!("{mutant:?}");
-        match found.and_then(|report| Some((report.plan.seed, report.violations.first()?))) {
-            Some((seed, first)) => println!("{name:<24} killed by seed {seed:>5}: {}", first.invariant),
-            None => {
-                alive += 1;
-                println!("{name:<24} ALIVE after {} seeds: {}", total.runs, mutant.description());
-            }
-        }
-    }
-    activate(None);
-    println!("{} of {} known bugs killed", Mutant::ALL.len() - alive, Mutant::ALL.len());
-    Ok(if alive == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn table(counts: &Counts) {
