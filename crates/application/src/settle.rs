@@ -116,11 +116,12 @@ impl Work for SettlePayments {
 
     async fn run(&self, lessons: &[Lesson]) -> Result<Vec<SettledInBatch>, StoreError> {
         let (tx, decided) = self.decide(lessons).await?;
+        let outcomes: Vec<SettledInBatch> = decided.outcomes.into_values().collect();
         let changes: Vec<Changes> =
             decided.changes.into_values().filter(|changes| !changes.is_nothing()).collect();
         if changes.is_empty() {
             tx.rollback().await;
-            return Ok(decided.outcomes);
+            return Ok(outcomes);
         }
         if let Err(error) = tx.store_changes(&changes).await {
             tx.rollback().await;
@@ -136,17 +137,26 @@ impl Work for SettlePayments {
                 return Ok(unknown.collect());
             }
         }
-        self.report(lessons, &decided.outcomes, &changes).await;
-        Ok(decided.outcomes)
+        self.report(lessons, &outcomes, &changes).await;
+        Ok(outcomes)
     }
 }
 
 /// A batch that is decided and not stored yet.
 #[derive(Default)]
 struct Decided {
-    outcomes: Vec<SettledInBatch>,
+    /// By the member's place in the batch.
+    outcomes: BTreeMap<usize, SettledInBatch>,
     /// By payment: a batch may hold one twice.
     changes: BTreeMap<PaymentId, Changes>,
+}
+
+/// In the order in which changes are stored, so that the points of a buyer go back in the order in which it was counted what
+/// each leaves; the lessons of one payment in their own.
+fn by_payment(lessons: &[Lesson]) -> Vec<(usize, &Lesson)> {
+    let mut lessons: Vec<_> = lessons.iter().enumerate().collect();
+    lessons.sort_by_key(|(_, lesson)| lesson.payment_id);
+    lessons
 }
 
 impl SettlePayments {
@@ -157,13 +167,13 @@ impl SettlePayments {
             let (tx, mut settling) = self.store.open_settling(&needs(lessons, &with_goods)).await?;
             let mut decided = Decided::default();
             let mut unlocked = None;
-            for lesson in lessons {
+            for (member, lesson) in by_payment(lessons) {
                 let outcome = self.decide_one(&mut settling, lesson, &mut decided.changes);
                 if let Err(SettleError::Inconsistent(settlement::SettleError::GoodsNeeded(id))) = outcome {
                     unlocked = Some(id);
                     break;
                 }
-                decided.outcomes.push(outcome);
+                decided.outcomes.insert(member, outcome);
             }
             match unlocked {
                 // Each round adds a payment, so that there are at most as many rounds as lessons.
