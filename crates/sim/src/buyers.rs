@@ -7,7 +7,7 @@ use crate::network::some_app;
 use crate::plan::Crowd;
 use crate::process::{Process, Running};
 use crate::world::{CANARY_CARD, World, lock};
-use application::{BatchError, Idempotency, PlaceOrder, PlaceOrderError, PlaceOrderOutcome};
+use application::{Idempotency, PlaceOrder, PlaceOrderError, PlaceOrderOutcome};
 use domain::placement::{OrderLines, PlacementError};
 use domain::ports::{Cause, OrderView, StoredAnswer};
 use domain::{CardType, Discount, IssuedCouponId, Money, OrderStatus, ProductId, Quantity, Stock, UserId};
@@ -26,6 +26,9 @@ pub struct Shop {
     coupons: Vec<(UserId, IssuedCouponId)>,
 }
 
+/// The place of the scarce product.
+const SCARCE: usize = 1;
+
 /// The server answers the buyer.
 const ANSWER: Site = Site { within: "http", call: "order answer" };
 
@@ -41,7 +44,7 @@ pub async fn open_shop(world: &Arc<World>) -> anyhow::Result<Shop> {
     let store = world.database.store();
     let tx = store.begin("open_shop").await?;
     let mut shop = Shop::default();
-    // The second one is scarce: buyers race for it.
+    // Buyers race for the one that is scarce.
     for (price, pieces) in [(1000, 10_000), (700, 5), (35_000, 200), (1, 10_000)] {
         let id = tx.insert_product("product", Money::new(price)?, Stock::new(pieces)?).await?;
         lock(&world.books).initial_stock.insert(id, pieces);
@@ -55,7 +58,7 @@ pub async fn open_shop(world: &Arc<World>) -> anyhow::Result<Shop> {
     let users = i64::try_from(world.plan.clients.div_ceil(2)).unwrap_or(1);
     for id in 1..=users {
         let user = UserId::new(id)?;
-        let amount = Money::new(20_000)?;
+        let amount = Money::new(if world.plan.is_crowded() { 100_000 } else { 20_000 })?;
         let account = tx.lock_points(user).await?.charge(amount)?;
         let kind = domain::ports::PointEntryKind::Charge;
         tx.save_points(&domain::ports::PointEntry { account, kind, amount, payment_id: None }).await?;
@@ -77,7 +80,7 @@ pub async fn buyer(world: Arc<World>, shop: Shop, index: usize) {
     let gap = u64::try_from(world.plan.workload.as_millis()).unwrap_or(1) / orders;
     for nth in 0..orders {
         // Often in one rush, so that orders meet.
-        let wait = if draw.percent(if world.plan.is_crowded() { 80 } else { 30 }) {
+        let wait = if draw.percent(if world.plan.is_crowded() { 90 } else { 30 }) {
             draw.below(if world.plan.is_crowded() { 100 } else { 400 })
         } else {
             draw.below(gap)
@@ -124,7 +127,11 @@ fn command(world: &World, shop: &Shop, draw: &TestEntropy, index: usize, nth: u6
     let mut lines = Vec::new();
     for _ in 0..=draw.below(3) {
         let variety = if together { 1 } else { shop.products.len() as u64 };
-        let at = usize::try_from(draw.below(variety)).ok()?;
+        let mut at = usize::try_from(draw.below(variety)).ok()?;
+        // Few want what is scarce, or most orders of a crowd would be refused.
+        if at == SCARCE && draw.percent(60) {
+            at = 0;
+        }
         let quantity = Quantity::new(i64::try_from(1 + draw.below(3)).ok()?).ok()?;
         lines.push((*shop.products.get(at)?, quantity));
     }
@@ -395,11 +402,10 @@ fn refused(world: &World, command: &PlaceOrder, error: &PlaceOrderError, order: 
     let own = match error {
         PlaceOrderError::Internal(_) => sick,
         PlaceOrderError::Placement(error) => is_own(command, error),
-        PlaceOrderError::Conflict => command.issued_coupon_id.is_some() || is_disturbed(world),
-        PlaceOrderError::Unavailable(error) => {
-            let waited = matches!(error, BatchError::Full | BatchError::TooLate);
-            (waited && world.plan.is_crowded()) || is_disturbed(world)
+        PlaceOrderError::Conflict => {
+            command.issued_coupon_id.is_some() || world.plan.is_crowded() || is_disturbed(world)
         }
+        PlaceOrderError::Unavailable(_) => world.plan.is_crowded() || is_disturbed(world),
         PlaceOrderError::OutcomeUnknown => is_disturbed(world),
         PlaceOrderError::IdempotencyInProgress | PlaceOrderError::IdempotencyKeyReused => {
             command.idempotency.is_some()
@@ -432,7 +438,6 @@ fn is_own(command: &PlaceOrder, error: &PlacementError) -> bool {
 fn is_disturbed(world: &World) -> bool {
     let groups = ["database", "process"];
     lock(&world.counts).struck.keys().any(|kind| groups.contains(&kind.group()) || *kind == Kind::LaneDies)
-        || world.plan.crowd == Crowd::Together
 }
 
 /// The API's promise, in runs that disturb neither programs nor database.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use test_support::TestEntropy;
 
 /// How buyers come together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Crowd {
     /// Now and then, over the whole time.
     None,
@@ -93,12 +93,12 @@ impl Plan {
             faults.extend(DEEP);
         }
         let pick = |from: u64, to: u64| usize::try_from(from + draw.below(to - from + 1)).unwrap_or(1);
-        let crowd = match pick(1, 6) {
+        let crowd = match pick(1, 8) {
             1 => Crowd::Together,
-            2 => Crowd::Apart,
+            2 | 3 => Crowd::Apart,
             _ => Crowd::None,
         };
-        let buyers = if crowd == Crowd::None { pick(2, 6) } else { pick(6, 16) };
+        let buyers = if crowd == Crowd::None { pick(2, 6) } else { pick(8, 24) };
         Self {
             seed,
             faults,
@@ -137,6 +137,15 @@ impl Plan {
     pub fn about(mut self, point: PointIndex) -> Self {
         self.aim = Some(point);
         self.faults.extend(CRASH_POINTS.get(point).into_iter().flat_map(|point| point.needs()));
+        self
+    }
+
+    /// The same run with as many buyers as come in such a crowd.
+    pub fn crowded(mut self, crowd: Crowd) -> Self {
+        if crowd != Crowd::None && self.crowd == Crowd::None {
+            (self.clients, self.orders_each) = (4 * self.clients, 2 + self.orders_each % 2);
+        }
+        self.crowd = crowd;
         self
     }
 

@@ -18,6 +18,7 @@ use domain::{
     ProductId, Stock, Timestamp, UserId,
 };
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::sync::{Arc, Mutex, Weak};
 use test_support::FakeStore;
 
@@ -64,8 +65,11 @@ impl Leading {
         }
     }
 
-    fn noted<T, E>(&self, result: Result<T, E>) -> Result<T, E> {
-        if result.is_err() {
+    fn noted<T, E: Display>(&self, result: Result<T, E>) -> Result<T, E> {
+        if let (Err(error), Some(world)) = (&result, self.world.upgrade()) {
+            world.tell(flow::flow(), "batch", || {
+                format!("a batch of {} ({}) can't be stored: {error}", self.members, self.batch.name())
+            });
             self.failed();
         }
         result
@@ -221,8 +225,7 @@ impl StoreTx for WatchedTx {
                 lock(&self.members).extend(flow);
             }
             if sick {
-                self.leading.failed();
-                return Err(refused());
+                return self.leading.noted(Err(refused()));
             }
         }
         self.leading.noted(self.inner.store_orders(orders).await)
@@ -242,8 +245,7 @@ impl StoreTx for WatchedTx {
             };
             // Each is asked, so that the same ones are sick whoever is beside them.
             if changes.iter().filter(|change| sick(change)).count() > 0 {
-                self.leading.failed();
-                return Err(refused());
+                return self.leading.noted(Err(refused()));
             }
         }
         self.leading.noted(self.inner.store_changes(changes).await)
