@@ -93,7 +93,7 @@ impl Plan {
             faults.extend(DEEP);
         }
         let pick = |from: u64, to: u64| usize::try_from(from + draw.below(to - from + 1)).unwrap_or(1);
-        let crowd = match pick(1, 8) {
+        let crowd = match pick(1, 6) {
             1 => Crowd::Together,
             2 | 3 => Crowd::Apart,
             _ => Crowd::None,
@@ -109,7 +109,7 @@ impl Plan {
             apps: if crowd == Crowd::None { pick(1, 3) } else { pick(1, 2) },
             reconcilers: pick(1, 3),
             clients: buyers,
-            orders_each: if crowd == Crowd::None { pick(2, 6) } else { pick(2, 3) },
+            orders_each: if crowd == Crowd::None { pick(2, 6) } else { pick(2, 4) },
             crowd,
             batch: BatchLimits {
                 size: [2, 3, 8, 64].get(pick(0, 3)).copied().unwrap_or(64),

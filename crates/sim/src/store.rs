@@ -43,7 +43,7 @@ impl WatchedStore {
         if let Some(flow) = &flow {
             flow.leads(members);
         }
-        Leading { flow, world: Weak::clone(&self.world), members, batch }
+        Leading { flow, world: Weak::clone(&self.world), members, batch, life: self.life }
     }
 }
 
@@ -53,6 +53,7 @@ struct Leading {
     world: Weak<World>,
     batch: Batch,
     members: usize,
+    life: Life,
 }
 
 impl Leading {
@@ -62,6 +63,10 @@ impl Leading {
             && self.members > 1
         {
             world.batch_failed(self.batch);
+            if self.batch == Batch::Place {
+                let drawn = lock(&world.draws).count();
+                lock(&world.queues).failed(self.life, drawn);
+            }
         }
     }
 
@@ -92,19 +97,10 @@ impl Store for WatchedStore {
 
     async fn open_placing(&self, orders: &[PlacingNeeds]) -> Result<(Box<dyn StoreTx>, Placing), StoreError> {
         let leading = self.begins(Batch::Place, orders.len());
-        let opened = self.world.upgrade().map_or(0, |world| lock(&world.queues).opens(self.life));
-        let (inner, placing) = match leading.noted(self.inner.open_placing(orders).await) {
-            Ok(opened) => opened,
-            Err(error) => {
-                if let Some(world) = self.world.upgrade() {
-                    let drawn = lock(&world.draws).count();
-                    lock(&world.queues).failed_to_open(self.life, drawn);
-                }
-                return Err(error);
-            }
-        };
+        let opened = self.world.upgrade().map_or(0, |world| lock(&world.queues).opens());
+        let (inner, placing) = leading.noted(self.inner.open_placing(orders).await)?;
         let loaded = Loaded::Placing { placing: placing.clone(), opened };
-        Ok((WatchedTx::new(inner, leading, self.life, loaded), placing))
+        Ok((WatchedTx::new(inner, leading, loaded), placing))
     }
 
     async fn open_settling(
@@ -114,7 +110,7 @@ impl Store for WatchedStore {
         let leading = self.begins(Batch::Settle, payments.len());
         let (inner, settling) = leading.noted(self.inner.open_settling(payments).await)?;
         let loaded = Loaded::Settling(settling.clone());
-        Ok((WatchedTx::new(inner, leading, self.life, loaded), settling))
+        Ok((WatchedTx::new(inner, leading, loaded), settling))
     }
 
     async fn start_payments(&self, payments: &[PaymentId]) -> Result<BTreeSet<PaymentId>, StoreError> {
@@ -146,15 +142,14 @@ enum Loaded {
 struct WatchedTx {
     inner: Box<dyn StoreTx>,
     leading: Leading,
-    life: Life,
     loaded: Loaded,
     /// The tasks of the orders that it stores.
     members: Mutex<Vec<Arc<Flow>>>,
 }
 
 impl WatchedTx {
-    fn new(inner: Box<dyn StoreTx>, leading: Leading, life: Life, loaded: Loaded) -> Box<dyn StoreTx> {
-        Box::new(Self { inner, leading, life, loaded, members: Mutex::default() })
+    fn new(inner: Box<dyn StoreTx>, leading: Leading, loaded: Loaded) -> Box<dyn StoreTx> {
+        Box::new(Self { inner, leading, loaded, members: Mutex::default() })
     }
 
     fn come_to(&self, stage: Stage) {
@@ -217,7 +212,7 @@ impl StoreTx for WatchedTx {
             oracle::fits_placing(&world, placing, orders);
             let numbers: Vec<u64> =
                 orders.iter().filter_map(|new| draws::of_reference(&new.record.order_ref)).collect();
-            oracle::in_order_of_arrival(&world, self.life, *opened, &numbers);
+            oracle::in_order_of_arrival(&world, self.leading.life, *opened, &numbers);
             let mut sick = false;
             for number in numbers {
                 let flow = lock(&world.draws).get(number).and_then(|draw| draw.flow.clone());

@@ -102,19 +102,19 @@ struct Opened {
 pub struct Queues {
     next: u64,
     opened: BTreeMap<Life, Vec<Opened>>,
-    /// Who came before a batch that could not even be opened may have been in it, and be served once more.
+    /// Who came before a batch failed may have been in it, and be served once more.
     excused: BTreeMap<Life, u64>,
 }
 
 impl Queues {
     /// A batch is being opened; its number.
-    pub fn opens(&mut self, _life: Life) -> u64 {
+    pub const fn opens(&mut self) -> u64 {
         self.next += 1;
         self.next
     }
 
-    /// It could not be; so many numbers were drawn before.
-    pub fn failed_to_open(&mut self, life: Life, drawn: u64) {
+    /// One could not be stored; so many numbers were drawn before.
+    pub fn failed(&mut self, life: Life, drawn: u64) {
         self.excused.insert(life, drawn);
     }
 }
