@@ -103,6 +103,16 @@ impl Cluster {
         self.account.as_ref().map(|account| (account.uid, account.gid))
     }
 
+    /// Process id of the server that all others are children of, if it runs.
+    pub(crate) fn postmaster(&self) -> Option<u32> {
+        self.running().and_then(|server| u32::try_from(server.pid).ok())
+    }
+
+    /// Its port, if it runs.
+    pub(crate) fn port(&self) -> Option<u16> {
+        self.running().map(|server| server.port)
+    }
+
     /// Connection string for `database`, if the server runs.
     pub(crate) fn url(&self, database: &str) -> Option<String> {
         self.running().map(|server| url(server.port, database))
@@ -368,7 +378,8 @@ pub(crate) fn lock(folder: &Path) -> Result<File> {
     }
 }
 
-fn url(port: u16, database: &str) -> String {
+/// Where a database is found when the server, or what stands before it, listens on `port`.
+pub(crate) fn url(port: u16, database: &str) -> String {
     format!("postgres://{ROLE}@127.0.0.1:{port}/{database}")
 }
 

@@ -145,3 +145,21 @@ fn the_compose_file_sets_only_documented_settings() {
     }
     assert!(checked > 10, "{checked}");
 }
+
+/// Docker passes what comes to a published port on from an address of the network: without it nobody could order.
+#[test]
+fn the_compose_file_believes_its_own_network() {
+    let compose = text("deploy/compose.yaml");
+    let documents = Yaml::load_from_str(&compose).unwrap();
+    let of = |value, name| field(value, name).unwrap_or_else(|| panic!("no {name}"));
+    let service = of(documents[0].as_mapping_get("services").unwrap(), "app-server");
+    let trusted = of(of(service, "environment"), "HOLDFAST__SERVER__TRUSTED_PROXIES").as_str().unwrap();
+    let network = of(of(documents[0].as_mapping_get("networks").unwrap(), "default"), "ipam");
+    let network = &of(network, "config").as_sequence().unwrap()[0];
+    let subnet = of(network, "subnet").as_str().unwrap();
+    assert!(trusted.split(',').any(|trusted| trusted == subnet), "{trusted} has no {subnet}");
+    // Published on this machine's own address only: whoever reaches it may say who he is.
+    for port in of(service, "ports").as_sequence().unwrap() {
+        assert!(port.as_str().unwrap().starts_with("127.0.0.1:"), "{port:?}");
+    }
+}

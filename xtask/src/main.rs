@@ -2,8 +2,8 @@
 //!
 //! One file per command under `commands/`; beside it what several of them need: the private PostgreSQL cluster
 //! (`cluster`), child processes and signals (`process`), named and timed steps (`steps`), the repository's paths and
-//! crates (`workspace`), the JSON calls to the programs (`http`), load at a fixed rate (`load`), scrapes (`scrape`), and a
-//! whole system for one command alone (`private`).
+//! crates (`workspace`), the JSON calls to the programs (`http`), load at a fixed rate (`load`), scrapes (`scrape`), a
+//! program that is started for a command (`program`), and a whole system for one command alone (`private`).
 //!
 //! No product code: nothing of a binary depends on this crate, and it depends on no crate of the workspace, so that
 //! it is built in seconds on a fresh machine and still runs when the workspace doesn't compile.
@@ -26,6 +26,7 @@ mod load;
 mod monitoring;
 mod private;
 mod process;
+mod program;
 mod running;
 mod scrape;
 mod steps;

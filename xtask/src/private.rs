@@ -2,22 +2,16 @@
 //! if wanted, one reconciler, on free ports of 127.0.0.1. Nothing has to run, and nothing that runs is touched. Each
 //! program writes its log to a file. Dropping it ends all of it.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::cluster::{DATABASE, Kind, Running};
 use crate::http::Http;
-use crate::process::{self, Group};
+use crate::program::{self, Program};
 use crate::{steps, workspace};
 
-/// A cold start on a machine with much else to do.
-const READY_LIMIT: Duration = Duration::from_secs(90);
-/// More than the programs' own grace period, so that they end by themselves.
-const STOP_GRACE: Duration = Duration::from_secs(15);
 /// The second app-server's name in logs and messages.
 const SECOND: &str = "app-server-2";
 
@@ -32,16 +26,6 @@ pub(crate) struct Plan<'a> {
     pub(crate) reconciler: bool,
     /// For app-servers and reconciler: `HOLDFAST__...` and what it is set to.
     pub(crate) settings: &'a [(&'a str, &'a str)],
-}
-
-/// A program, and its process while there is one.
-struct Program {
-    name: &'static str,
-    command: Command,
-    /// Answers 200 when the program can do its work.
-    ready: String,
-    log: PathBuf,
-    process: Option<Group>,
 }
 
 /// The running system. Fields end in the order in which they stand: the database last.
@@ -88,7 +72,7 @@ impl Private {
         let database = Running::fresh(root, plan.name, Kind::Expendable)?;
         let url = database.cluster().url(DATABASE).context("the cluster went away")?;
         let mut taken = Vec::new();
-        let mut address = || free_port(&mut taken).map(|port| format!("127.0.0.1:{port}"));
+        let mut address = || program::free_port(&mut taken).map(|port| format!("127.0.0.1:{port}"));
         let (api, ops, simulator, reconciler) = (address()?, address()?, address()?, address()?);
         let (second_api, second_ops) = (address()?, address()?);
 
@@ -103,38 +87,34 @@ impl Private {
             ("RUST_LOG".to_owned(), "info,actix_server=warn".to_owned()),
         ];
         settings.extend(plan.settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
-        let program = |name: &'static str, arguments: &[&str], ready: String| -> Result<Program> {
-            let binary = if name == SECOND { "app-server" } else { name };
-            let mut command = Command::new(plan.binaries.join(binary));
+        let make = |name: &str, arguments: &[&str], ready: String| -> Result<Program> {
+            let mut command =
+                Command::new(plan.binaries.join(if name == SECOND { "app-server" } else { name }));
             command.args(arguments);
-            let log = folder.join(format!("{name}.log"));
-            let file = File::create(&log).with_context(|| format!("could not write {}", log.display()))?;
-            command.stdout(file.try_clone().context("could not share a file")?).stderr(file);
-            Ok(Program { name, command, ready, log, process: None })
+            if name != "pg-simulator" {
+                command.envs(settings.iter().map(|(key, value)| (key, value)));
+            }
+            Program::new(name, command, ready, &folder)
         };
         // It plays a foreign server: it has settings of its own, and is told nothing of ours.
         let prefix = format!("callback_url_prefix=http://{api}");
         let arguments = ["--bind", &simulator, "--seed", "1", "--set", &prefix];
         let mut gateway =
-            program("pg-simulator", &arguments, format!("http://{simulator}/admin/requests?orderId=none"))?;
-        let mut programs = vec![program("app-server", &[], format!("http://{ops}/health/ready"))?];
+            make("pg-simulator", &arguments, format!("http://{simulator}/admin/requests?orderId=none"))?;
+        let mut programs = vec![make("app-server", &[], format!("http://{ops}/health/ready"))?];
         if plan.second {
-            programs.push(program(SECOND, &[], format!("http://{second_ops}/health/ready"))?);
+            let mut second = make(SECOND, &[], format!("http://{second_ops}/health/ready"))?;
+            second.env("HOLDFAST__SERVER__BIND", &second_api);
+            second.env("HOLDFAST__OPS__BIND", &second_ops);
+            programs.push(second);
         }
         if plan.reconciler {
-            programs.push(program("reconciler", &["run"], format!("http://{reconciler}/health/ready"))?);
+            programs.push(make("reconciler", &["run"], format!("http://{reconciler}/health/ready"))?);
         }
-        migrate(plan, &settings, &folder)?;
+        program::migrate(plan.binaries, &settings, &folder)?;
         let http = Http::new();
         gateway.start(&http)?;
         for program in &mut programs {
-            program.command.envs(settings.iter().map(|(key, value)| (key, value)));
-            if program.name == SECOND {
-                program
-                    .command
-                    .env("HOLDFAST__SERVER__BIND", &second_api)
-                    .env("HOLDFAST__OPS__BIND", &second_ops);
-            }
             program.start(&http)?;
         }
         Ok(Self {
@@ -152,7 +132,7 @@ impl Private {
 
     /// From now on connections to the gateway are refused; what it knew is lost.
     pub(crate) fn kill_gateway(&mut self) {
-        self.gateway.process = None;
+        self.gateway.kill();
     }
 
     pub(crate) fn start_gateway(&mut self) -> Result<()> {
@@ -162,62 +142,8 @@ impl Private {
     /// Ends the programs in good order; the database follows.
     pub(crate) fn stop(mut self) -> Result<()> {
         for program in self.programs.iter_mut().rev() {
-            let Some(mut process) = program.process.take() else { continue };
-            let status = process.stop(STOP_GRACE)?;
-            if !status.success() {
-                bail!("{} did not stop cleanly ({status}): {} says why", program.name, program.log.display());
-            }
+            program.stop()?;
         }
         Ok(())
     }
-}
-
-impl Program {
-    fn start(&mut self, http: &Http) -> Result<()> {
-        let mut process = Group::spawn(&mut self.command)?;
-        let mut ended = None;
-        let in_time = process::wait_until(READY_LIMIT, || {
-            ended = process.try_wait().ok().flatten();
-            ended.is_some() || http.get(&self.ready, None).is_ok_and(|answer| answer.status == 200)
-        });
-        let Self { name, log, .. } = self;
-        match ended {
-            Some(status) => bail!("{name} ended by itself ({status}): {} says why", log.display()),
-            None if process::interrupted() => bail!("interrupted while {name} was starting"),
-            None if !in_time => bail!("{name} is not ready: {} says why", log.display()),
-            None => {}
-        }
-        self.process = Some(process);
-        Ok(())
-    }
-}
-
-fn migrate(plan: &Plan<'_>, settings: &[(String, String)], folder: &Path) -> Result<()> {
-    let log = folder.join("migrate.log");
-    let file = File::create(&log).with_context(|| format!("could not write {}", log.display()))?;
-    let status = Command::new(plan.binaries.join("app-server"))
-        .arg("migrate")
-        .envs(settings.iter().map(|(key, value)| (key, value)))
-        .stdin(Stdio::null())
-        .stdout(file.try_clone().context("could not share a file")?)
-        .stderr(file)
-        .status()
-        .context("could not start app-server migrate")?;
-    if !status.success() {
-        bail!("app-server migrate failed ({status}): {} says why", log.display());
-    }
-    Ok(())
-}
-
-/// A free port below the range from which the system numbers outgoing connections, so that none of those takes it while
-/// the program that it belongs to is dead.
-fn free_port(taken: &mut Vec<u16>) -> Result<u16> {
-    let first = 20_000 + u16::try_from(std::process::id() % 11_000)?;
-    for port in (first..32_000).chain(20_000..first) {
-        if !taken.contains(&port) && std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            taken.push(port);
-            return Ok(port);
-        }
-    }
-    bail!("no free port on 127.0.0.1 between 20000 and 32000")
 }

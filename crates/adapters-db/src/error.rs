@@ -9,11 +9,33 @@ use std::fmt::Display;
 
 /// Why a statement failed.
 #[derive(Debug)]
-pub(crate) enum Failure {
+pub(crate) enum Cause {
     /// For this reason.
     Store(StoreError),
     /// Because an earlier statement of the transaction failed (25P02): that one's reason counts.
     Aborted,
+}
+
+/// What a failure says about the session that it happened in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// It goes on as if nothing had happened, once its transaction is rolled back.
+    Fit,
+    /// Something unexpected, or no answer: nobody knows what state it is in.
+    Doubtful,
+    /// The connection is gone.
+    Lost,
+    /// It serves nobody any more, and what made it so has struck all that were opened before: the database became
+    /// read-only, a table was changed beneath a prepared statement, prepared statements are gone. The statement surely
+    /// did nothing.
+    Stale,
+}
+
+/// A statement that failed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) cause: Cause,
+    pub(crate) health: Health,
 }
 
 /// CHECK constraints that a race can break: two transactions that each saw enough.
@@ -22,14 +44,17 @@ const RACED_CHECKS: &[&str] = &["stock_quantity_check", "point_account_balance_c
 /// Beginnings of messages, with their SQLSTATE, after which nothing of the transaction stays and it may be repeated.
 const CONFLICTS: &[(&str, &str)] = &[("deadlock detected", "40P01"), ("could not serialize access", "40001")];
 
-/// Beginnings of messages that say that the server can't now, with their SQLSTATE.
-const UNAVAILABLE: &[(&str, &str)] = &[
+/// Beginnings of messages that say that a statement took too long, with their SQLSTATE.
+const CANCELLED: &[(&str, &str)] = &[
     ("canceling statement due to lock timeout", "55P03"),
     ("could not obtain lock on", "55P03"),
     ("canceling statement due to statement timeout", "57014"),
     ("canceling statement due to user request", "57014"),
+];
+
+/// Beginnings of messages that say that the server can't now, with their SQLSTATE.
+const UNAVAILABLE: &[(&str, &str)] = &[
     ("canceling statement due to conflict with recovery", "40001"),
-    ("terminating connection", "57P01"),
     ("the database system is", "57P03"),
     ("sorry, too many clients already", "53300"),
     ("too many connections for", "53300"),
@@ -40,25 +65,41 @@ const UNAVAILABLE: &[(&str, &str)] = &[
     ("could not write to file", "53100"),
 ];
 
+/// Beginnings of messages after which a session serves nobody any more, with their SQLSTATE.
+const STALE: &[(&str, &str)] =
+    &[("cached plan must not change result type", "0A000"), ("prepared statement ", "26000")];
+
 const ABORTED: &str = "current transaction is aborted";
 
+/// The beginning of the message with which the server ends a session. It can say so just after a commit was written, too.
+const TERMINATED: &str = "terminating connection";
+
 impl Failure {
+    fn of(error: StoreError, health: Health) -> Self {
+        Self { cause: Cause::Store(error), health }
+    }
+
     /// Another transaction was first.
     pub(crate) fn conflict(what: impl Display) -> Self {
-        Self::Store(StoreError::Conflict { what: what.to_string() })
+        Self::of(StoreError::Conflict { what: what.to_string() }, Health::Fit)
+    }
+
+    /// A defect of ours, found before anything was sent.
+    pub(crate) fn other(what: impl Display) -> Self {
+        Self::of(StoreError::Other { what: what.to_string() }, Health::Fit)
+    }
+
+    /// The answer did not come in time.
+    pub(crate) fn silence(what: impl Display) -> Self {
+        Self::of(unavailable(what), Health::Doubtful)
     }
 
     /// In the port's words, where no earlier statement can be the reason.
     pub(crate) fn into_error(self) -> StoreError {
-        match self {
-            Self::Store(error) => error,
-            Self::Aborted => StoreError::Other { what: "an earlier statement failed".to_owned() },
+        match self.cause {
+            Cause::Store(error) => error,
+            Cause::Aborted => StoreError::Other { what: "an earlier statement failed".to_owned() },
         }
-    }
-
-    /// A defect.
-    pub(crate) fn other(what: impl Display) -> Self {
-        Self::Store(StoreError::Other { what: what.to_string() })
     }
 }
 
@@ -72,9 +113,10 @@ pub(crate) fn corrupt(table: &str, id: impl Display, what: impl Display) -> Stor
     StoreError::Corrupt { what: format!("{table} {id}: {what}") }
 }
 
+/// What we make of an answer leaves the session as it is.
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        Self::Store(error)
+        Self::of(error, Health::Fit)
     }
 }
 
@@ -83,9 +125,9 @@ impl From<Error> for Failure {
         match error {
             Error::DatabaseError(kind, information) => from_database(&kind, information.as_ref()),
             Error::DeserializationError(cause) => {
-                Self::Store(StoreError::Corrupt { what: cause.to_string() })
+                Self::of(StoreError::Corrupt { what: cause.to_string() }, Health::Doubtful)
             }
-            other => Self::other(other),
+            other => Self::of(StoreError::Other { what: other.to_string() }, Health::Doubtful),
         }
     }
 }
@@ -93,26 +135,35 @@ impl From<Error> for Failure {
 fn from_database(kind: &DatabaseErrorKind, information: &dyn DatabaseErrorInformation) -> Failure {
     let message = information.message();
     let named = || information.constraint_name().unwrap_or(message).to_owned();
+    let known = |list: &'static [(&str, &str)]| list.iter().find(|(text, _)| message.starts_with(text));
     match kind {
         DatabaseErrorKind::UniqueViolation => Failure::conflict(named()),
         DatabaseErrorKind::SerializationFailure => Failure::conflict("40001"),
         DatabaseErrorKind::CheckViolation if RACED_CHECKS.contains(&named().as_str()) => {
             Failure::conflict(named())
         }
+        DatabaseErrorKind::CheckViolation
+        | DatabaseErrorKind::ForeignKeyViolation
+        | DatabaseErrorKind::NotNullViolation => Failure::other(message),
         DatabaseErrorKind::UnableToSendCommand | DatabaseErrorKind::ClosedConnection => {
-            Failure::Store(unavailable(message))
+            Failure::of(unavailable(message), Health::Lost)
         }
         // A standby that was promoted away from us.
-        DatabaseErrorKind::ReadOnlyTransaction => Failure::Store(unavailable(message)),
-        _ if message.starts_with(ABORTED) => Failure::Aborted,
+        DatabaseErrorKind::ReadOnlyTransaction => Failure::of(unavailable(message), Health::Stale),
+        _ if message.starts_with(ABORTED) => Failure { cause: Cause::Aborted, health: Health::Fit },
         _ => {
-            let starts = |known: &&(&str, &str)| message.starts_with(known.0);
-            if let Some((_, state)) = CONFLICTS.iter().find(starts) {
+            if let Some((_, state)) = known(CONFLICTS) {
                 Failure::conflict(format!("{state} {message}"))
-            } else if let Some((_, state)) = UNAVAILABLE.iter().find(starts) {
-                Failure::Store(unavailable(format!("{state} {message}")))
+            } else if let Some((_, state)) = known(STALE) {
+                Failure::of(unavailable(format!("{state} {message}")), Health::Stale)
+            } else if let Some((_, state)) = known(CANCELLED) {
+                Failure::of(unavailable(format!("{state} {message}")), Health::Fit)
+            } else if let Some((_, state)) = known(UNAVAILABLE) {
+                Failure::of(unavailable(format!("{state} {message}")), Health::Doubtful)
+            } else if message.starts_with(TERMINATED) {
+                Failure::of(unavailable(format!("57P01 {message}")), Health::Lost)
             } else {
-                Failure::other(message)
+                Failure::of(StoreError::Other { what: message.to_owned() }, Health::Doubtful)
             }
         }
     }
@@ -126,7 +177,7 @@ pub(crate) fn is_refusal_of_commit(error: &Error) -> bool {
             DatabaseErrorKind::UnableToSendCommand | DatabaseErrorKind::ClosedConnection,
             _,
         ) => false,
-        Error::DatabaseError(_, information) => !information.message().starts_with("terminating connection"),
+        Error::DatabaseError(_, information) => !information.message().starts_with(TERMINATED),
         _ => false,
     }
 }
@@ -162,9 +213,9 @@ mod tests {
     }
 
     fn store_error(kind: DatabaseErrorKind, said: Said) -> StoreError {
-        match from_database(&kind, &said) {
-            Failure::Store(error) => error,
-            Failure::Aborted => panic!("aborted"),
+        match from_database(&kind, &said).cause {
+            Cause::Store(error) => error,
+            Cause::Aborted => panic!("aborted"),
         }
     }
 
@@ -218,7 +269,7 @@ mod tests {
     fn a_statement_after_a_failed_one_is_not_the_reason() {
         let said =
             Said("current transaction is aborted, commands ignored until end of transaction block", None);
-        assert!(matches!(from_database(&DatabaseErrorKind::Unknown, &said), Failure::Aborted));
+        assert!(matches!(from_database(&DatabaseErrorKind::Unknown, &said).cause, Cause::Aborted));
     }
 
     #[test]

@@ -25,27 +25,36 @@
 //! pgbouncer in transaction mode (prepared statements are kept per connection), retries (the use-cases decide), and any
 //! type of diesel in the public interface.
 
-mod cached;
-mod checks;
+mod callbacks;
+mod catalogue;
+mod claims;
+mod connecting;
+mod coupons;
 mod error;
-mod goods;
-mod idempotency;
+mod keys;
+mod ledger;
 mod listener;
 mod migrations;
+mod moves;
 mod options;
-mod orders;
-mod payments;
+mod placing;
+mod points;
 mod pool;
 mod queries;
+mod readiness;
 mod reading;
 mod rows;
 mod schema;
 mod session;
+mod settled;
+mod settling;
+mod starting;
+mod statement;
 mod store;
 mod transaction;
 mod worklist;
 
 pub use listener::{ORDER_CHANNEL, OrderNotice, PgListener};
 pub use migrations::{MigrateError, migrate};
-pub use options::DatabaseOptions;
+pub use options::{AddressError, DatabaseOptions, check_address};
 pub use store::PgStore;

@@ -4,8 +4,11 @@
 //! anew. Whoever waits must look once after subscribing, again after [`OrderNotice::Reconnected`], and poll slowly
 //! beneath.
 
-use crate::error::unavailable;
+use crate::error::{Failure, unavailable};
 use crate::options::{DatabaseOptions, connect_error};
+use crate::statement::statement;
+use diesel::sql_types::Text;
+use diesel_async::AsyncPgConnection;
 use domain::OrderId;
 use domain::ports::StoreError;
 use futures_util::stream::{StreamExt, poll_fn};
@@ -20,6 +23,18 @@ pub const ORDER_CHANNEL: &str = "holdfast_order";
 const BACKLOG: usize = 1024;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Tells all listeners that these orders ended. Never inside a transaction that does anything else: those of a whole
+/// cluster that notify commit one after the other.
+pub(crate) async fn announce(connection: &AsyncPgConnection, orders: &[OrderId]) -> Result<(), Failure> {
+    const SQL: &str = "SELECT pg_notify($1, ended) FROM unnest($2::text[]) AS ended";
+    if orders.is_empty() {
+        return Ok(());
+    }
+    let ended: Vec<String> = orders.iter().map(OrderId::to_string).collect();
+    statement(SQL).bind::<Text, _>(ORDER_CHANNEL).texts(ended).execute(connection).await?;
+    Ok(())
+}
 
 /// What a subscriber is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,6 +18,8 @@ pub struct DatabaseOptions {
     pub acquire_timeout: Duration,
     /// Longest time to open a connection.
     pub connect_timeout: Duration,
+    /// A connection is not given out again once it is this old (each one up to a quarter earlier, by chance).
+    pub max_age: Duration,
     /// Longest run of one statement; ended by the server.
     pub statement_timeout: Duration,
     /// Longest wait for a lock; ended by the server.
@@ -37,6 +39,7 @@ impl DatabaseOptions {
             pool_size: 8,
             acquire_timeout: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(2),
+            max_age: Duration::from_secs(30 * 60),
             statement_timeout: Duration::from_secs(3),
             lock_timeout: Duration::from_secs(1),
             idle_in_transaction_session_timeout: Duration::from_secs(2),
@@ -85,6 +88,100 @@ pub(crate) fn parse(url: &SecretString) -> Result<tokio_postgres::Config, StoreE
     url.expose_secret()
         .parse()
         .map_err(|_| StoreError::Other { what: "database.url is not a PostgreSQL address".to_owned() })
+}
+
+/// Parameters of an address that are taken as they are.
+const TAKEN: &[&str] = &[
+    "user",
+    "password",
+    "dbname",
+    "host",
+    "hostaddr",
+    "port",
+    "options",
+    "target_session_attrs",
+    "load_balance_hosts",
+    // Of these the values that demand TLS are refused.
+    "sslmode",
+    "sslnegotiation",
+    "channel_binding",
+];
+
+/// Parameters that the driver knows and that are overruled by settings, or by what every connection here needs.
+const OVERRULED: &[(&str, &str)] = &[
+    ("connect_timeout", "database.connect_timeout"),
+    ("tcp_user_timeout", "database.statement_timeout"),
+    ("application_name", "the programs"),
+    ("keepalives", "the programs"),
+    ("keepalives_idle", "the programs"),
+    ("keepalives_interval", "the programs"),
+    ("keepalives_retries", "the programs"),
+];
+
+/// Why an address can't be used. The text shows nothing of it but a parameter's name: the rest may be part of a password.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// It can't be read.
+    #[error("it is not a PostgreSQL address")]
+    Unreadable,
+    /// A parameter that demands an encrypted connection.
+    #[error(
+        "{0} demands TLS, which is not there yet: connections are not encrypted. Use a private network or a tunnel, and set \
+         sslmode=disable or leave it out"
+    )]
+    DemandsTls(&'static str),
+    /// A parameter that would be ignored.
+    #[error("{0} is not taken from the address, it is set by {1}: leave it out")]
+    Overruled(&'static str, &'static str),
+    /// A parameter's value that means nothing.
+    #[error("the value of {0} is not one that PostgreSQL's clients know")]
+    Value(&'static str),
+    /// A parameter that means nothing here.
+    #[error("it has a parameter that is not known: {0}")]
+    Unknown(String),
+}
+
+/// Whether everything that an address asks for is done when it is connected to. Connects to nothing.
+///
+/// # Errors
+/// [`AddressError`].
+pub fn check_address(url: &SecretString) -> Result<(), AddressError> {
+    let text = url.expose_secret();
+    // As the driver reads it: a password may contain a question mark.
+    let place = text.split_once('@').map_or(text, |(_, place)| place);
+    let query = place.split_once('?').map_or("", |(_, query)| query);
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if let Some((name, by)) = OVERRULED.iter().find(|(known, _)| *known == name) {
+            return Err(AddressError::Overruled(name, by));
+        }
+        let Some(name) = TAKEN.iter().find(|known| **known == name) else {
+            return Err(AddressError::Unknown(shown(name, pair, query)));
+        };
+        match (*name, value) {
+            ("sslmode", "disable" | "prefer")
+            | ("sslnegotiation", "postgres")
+            | ("channel_binding", "disable" | "prefer") => {}
+            ("sslmode" | "sslnegotiation" | "channel_binding", _) => {
+                return Err(AddressError::DemandsTls(name));
+            }
+            _ if format!("postgres://localhost/?{pair}").parse::<tokio_postgres::Config>().is_err() => {
+                return Err(AddressError::Value(name));
+            }
+            _ => {}
+        }
+    }
+    parse(url).map(drop).map_err(|_| AddressError::Unreadable)
+}
+
+/// An unknown parameter's name, unless it may be a part of a password that is not encoded as it should be.
+fn shown(name: &str, pair: &str, query: &str) -> String {
+    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if plain && pair.contains('=') && !query.contains('@') {
+        name.to_owned()
+    } else {
+        "(not shown)".to_owned()
+    }
 }
 
 /// An error of opening a connection, with its causes: tokio-postgres names only the kind.

@@ -1,7 +1,7 @@
 //! [`Queries`] on [`PgStore`]: each read takes a connection for as long as it lasts.
 
 use crate::store::PgStore;
-use crate::{idempotency, migrations, reading, worklist};
+use crate::{keys, readiness, reading, worklist};
 use async_trait::async_trait;
 use domain::ports::{
     AdminPaymentFilter, Cause, DiscrepancyStatus, DiscrepancyView, IdempotencyKey, IdempotencyRecord,
@@ -12,28 +12,25 @@ use domain::{
     DiscrepancyId, GatewayKey, MerchantId, Money, OrderId, OrderStatus, PaymentId, ProductId, Timestamp,
     UserId,
 };
+use futures_util::FutureExt;
 use std::time::Duration;
 
 /// Runs `module::function(connection, arguments)` on a connection of the pool.
 macro_rules! read {
-    ($self:ident, $module:ident :: $function:ident ( $($argument:expr),* )) => {{
-        let session = $self.session().await?;
-        let result = session.answer($module::$function(session.connection()?, $($argument),*)).await;
-        match result {
-            Ok(value) => {
-                session.release();
-                Ok(value)
-            }
-            // After a failure the connection is closed rather than judged.
-            Err(failure) => Err(failure.into_error()),
-        }
-    }};
+    ($self:ident, $module:ident :: $function:ident ( $($argument:ident),* )) => {
+        $self
+            .read(&($($argument,)*), |connection, &($($argument,)*)| {
+                $module::$function(connection, $($argument),*).boxed()
+            })
+            .await
+    };
 }
 
 #[async_trait]
 impl Queries for PgStore {
     async fn ready(&self) -> Result<(), StoreError> {
-        read!(self, migrations::require(self.migrations()))
+        let versions = self.migrations();
+        read!(self, readiness::ready(versions))
     }
 
     async fn order(&self, user_id: Option<UserId>, id: OrderId) -> Result<Option<OrderView>, StoreError> {
@@ -62,12 +59,8 @@ impl Queries for PgStore {
         read!(self, reading::payments(filter))
     }
 
-    async fn payment_of_order(&self, id: OrderId) -> Result<Option<PaymentId>, StoreError> {
-        read!(self, reading::payment_of_order(id))
-    }
-
     async fn idempotency(&self, key: &IdempotencyKey) -> Result<Option<IdempotencyRecord>, StoreError> {
-        read!(self, idempotency::find(key))
+        read!(self, keys::record(key))
     }
 
     async fn products(&self, after: Option<ProductId>, limit: u32) -> Result<Vec<ProductView>, StoreError> {
@@ -103,8 +96,8 @@ impl Queries for PgStore {
         read!(self, reading::discrepancies_of(id))
     }
 
-    async fn worklist(&self, min_age: Duration, limit: u32) -> Result<Worklist, StoreError> {
-        read!(self, worklist::worklist(min_age, limit))
+    async fn worklist(&self, limit: u32) -> Result<Worklist, StoreError> {
+        read!(self, worklist::worklist(limit))
     }
 
     async fn recent_events(&self, cause: Cause, limit: u32) -> Result<Vec<RecentEvent>, StoreError> {

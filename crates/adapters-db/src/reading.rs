@@ -1,17 +1,17 @@
 //! The reads behind [`Queries`](domain::ports::Queries): no locks, no transaction.
 
-use crate::cached::cached;
 use crate::error::{Failure, corrupt};
-use crate::orders::items_of;
 use crate::rows::{
     At, CouponRow, DiscrepancyRow, EventRow, IssuedCouponRow, ItemRow, OrderRow, PaymentRow, ProductRow,
-    holding, micros,
+    holding, looked_at, micros, payment_columns,
 };
 use crate::schema::{
-    coupon, discrepancy, issued_coupon, orders, payment, payment_event, point_account, product, stock,
+    coupon, discrepancy, issued_coupon, order_item, orders, payment, payment_event, point_account, product,
+    stock,
 };
+use crate::statement::statement;
 use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz};
-use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, QueryableByName, SelectableHelper, sql_query};
+use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, QueryableByName, SelectableHelper};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use domain::ports::{
     AdminPaymentFilter, DiscrepancyStatus, DiscrepancyView, IssuedCouponView, OrderCursor, OrderView,
@@ -25,6 +25,17 @@ use domain::{
 use futures_util::try_join;
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// The items of several orders, ascending by order and product.
+async fn items_of(mut connection: &AsyncPgConnection, ids: Vec<i64>) -> Result<Vec<ItemRow>, Failure> {
+    let items = order_item::table
+        .filter(order_item::order_id.eq_any(ids))
+        .order((order_item::order_id, order_item::product_id))
+        .select(ItemRow::as_select())
+        .load(&mut connection)
+        .await?;
+    Ok(items)
+}
 
 /// Rows of orders with their payments, made views with the items.
 async fn order_views(
@@ -105,14 +116,14 @@ pub(crate) async fn payment(
     user_id: Option<UserId>,
     id: PaymentId,
 ) -> Result<Option<PaymentView>, Failure> {
-    const CHECK: &str = "SELECT coalesce(woken_at, nullif(due_at, 'infinity')) AS next_check_at, \
-        parked_at IS NOT NULL AS parked FROM payment_check WHERE payment_id = $1";
+    const CHECK: &str = "SELECT next_at AS next_check_at, parked_at IS NOT NULL AS parked \
+        FROM payment_check WHERE payment_id = $1";
     let mut query =
         payment::table.filter(payment::id.eq(id.get())).select(PaymentRow::as_select()).into_boxed();
     if let Some(user_id) = user_id {
         query = query.filter(payment::user_id.eq(user_id.get()));
     }
-    let (mut first, mut second, mut third) = (connection, connection, connection);
+    let (mut first, mut second) = (connection, connection);
     let (rows, events, checks): (Vec<PaymentRow>, Vec<EventRow>, Vec<CheckRow>) = try_join!(
         query.load(&mut first),
         payment_event::table
@@ -120,7 +131,7 @@ pub(crate) async fn payment(
             .order(payment_event::id)
             .select(EventRow::as_select())
             .load(&mut second),
-        cached(sql_query(CHECK).bind::<BigInt, _>(id.get())).load(&mut third),
+        statement(CHECK).bind::<BigInt, _>(id.get()).rows(connection),
     )?;
     let Some(row) = rows.into_iter().next() else { return Ok(None) };
     let check = checks.into_iter().next();
@@ -128,52 +139,42 @@ pub(crate) async fn payment(
         record: row.try_into()?,
         history: events.into_iter().map(PaymentEventView::try_from).collect::<Result<_, _>>()?,
         parked: check.as_ref().is_some_and(|check| check.parked),
-        next_check_at: check.and_then(|check| if check.parked { None } else { check.next_check_at }),
+        next_check_at: check.and_then(|check| check.next_check_at),
     }))
 }
 
+/// Those that have not ended are found by their checks, whatever the size of the table.
+const OPEN_PAYMENTS: &str = concat!(
+    "SELECT ",
+    payment_columns!(),
+    " FROM payment_check c JOIN payment p ON p.id = c.payment_id WHERE ",
+    looked_at!(),
+    " AND p.status = $1 AND p.id < $2 AND p.created_at < now() - $3 * interval '1 microsecond' \
+    ORDER BY p.id DESC LIMIT $4"
+);
+
+const PAYMENTS: &str = concat!(
+    "SELECT ",
+    payment_columns!(),
+    " FROM payment p WHERE ($1::text IS NULL OR p.status = $1) AND p.id < $2 \
+        AND p.created_at < now() - $3 * interval '1 microsecond' \
+    ORDER BY p.id DESC LIMIT $4"
+);
+
 pub(crate) async fn payments(
-    mut connection: &AsyncPgConnection,
+    connection: &AsyncPgConnection,
     filter: &AdminPaymentFilter,
 ) -> Result<Vec<PaymentRecord>, Failure> {
-    #[derive(QueryableByName)]
-    struct Moment {
-        #[diesel(sql_type = Timestamptz)]
-        at: Timestamp,
-    }
-    const AGO: &str = "SELECT now() - $1 * interval '1 microsecond' AS at";
-    let mut query = payment::table
-        .select(PaymentRow::as_select())
-        .order(payment::id.desc())
-        .limit(i64::from(filter.limit))
-        .into_boxed();
-    if let Some(status) = filter.status {
-        query = query.filter(payment::status.eq(status.as_str()));
-    }
-    if let Some(before) = filter.before {
-        query = query.filter(payment::id.lt(before.get()));
-    }
-    if let Some(age) = filter.older_than {
-        // By the database's clock.
-        let moment: Moment =
-            cached(sql_query(AGO).bind::<BigInt, _>(micros(age))).get_result(&mut connection).await?;
-        query = query.filter(payment::created_at.lt(moment.at));
-    }
-    let rows: Vec<PaymentRow> = query.load(&mut connection).await?;
+    let open = filter.status.is_some_and(|status| !status.is_terminal());
+    let rows: Vec<PaymentRow> = statement(if open { OPEN_PAYMENTS } else { PAYMENTS })
+        .bind::<Nullable<Text>, _>(filter.status.map(PaymentStatus::as_str))
+        .bind::<BigInt, _>(filter.before.map_or(i64::MAX, PaymentId::get))
+        // A payment that is placed at this moment is older than less than nothing.
+        .bind::<BigInt, _>(filter.older_than.map_or(-micros(Duration::MAX), micros))
+        .bind::<BigInt, _>(i64::from(filter.limit))
+        .rows(connection)
+        .await?;
     Ok(rows.into_iter().map(PaymentRecord::try_from).collect::<Result<_, _>>()?)
-}
-
-pub(crate) async fn payment_of_order(
-    mut connection: &AsyncPgConnection,
-    id: OrderId,
-) -> Result<Option<PaymentId>, Failure> {
-    let found: Option<i64> = payment::table
-        .filter(payment::order_id.eq(id.get()))
-        .select(payment::id)
-        .first(&mut connection)
-        .await
-        .optional()?;
-    Ok(found.map(|id| PaymentId::new(id).map_err(|error| corrupt("payment", id, error))).transpose()?)
 }
 
 pub(crate) async fn products(
@@ -308,17 +309,17 @@ struct OpenRow {
 }
 
 pub(crate) async fn statistics(connection: &AsyncPgConnection) -> Result<PaymentStatistics, Failure> {
-    const PAYMENTS: &str = "SELECT count(*) AS unsettled, \
-            (extract(epoch FROM now() - min(created_at)) * 1000000)::bigint AS oldest_micros, \
-            (SELECT count(*) FROM payment_check c JOIN payment p ON p.id = c.payment_id \
-                WHERE c.due_at < 'infinity' AND p.status IN ('PAID', 'FAILED')) AS watched \
-        FROM payment WHERE status IN ('PENDING', 'IN_PROGRESS')";
+    const PAYMENTS: &str = concat!(
+        "SELECT count(*) FILTER (WHERE p.status IN ('PENDING', 'IN_PROGRESS')) AS unsettled, \
+            (extract(epoch FROM now() - min(p.created_at) \
+                FILTER (WHERE p.status IN ('PENDING', 'IN_PROGRESS'))) * 1000000)::bigint AS oldest_micros, \
+            count(*) FILTER (WHERE p.status IN ('PAID', 'FAILED') AND c.due_at IS NOT NULL) AS watched \
+        FROM payment_check c JOIN payment p ON p.id = c.payment_id WHERE ",
+        looked_at!()
+    );
     const OPEN: &str = "SELECT kind, count(*) AS number FROM discrepancy WHERE status = 'OPEN' GROUP BY kind";
-    let (mut first, mut second) = (connection, connection);
-    let (payments, open): (UnsettledRow, Vec<OpenRow>) = try_join!(
-        cached(sql_query(PAYMENTS)).get_result(&mut first),
-        cached(sql_query(OPEN)).load(&mut second),
-    )?;
+    let (payments, open): (UnsettledRow, Vec<OpenRow>) =
+        try_join!(statement(PAYMENTS).row(connection), statement(OPEN).rows(connection))?;
     let number = |count: i64| u64::try_from(count).unwrap_or(0);
     let of_kind = |kind: DiscrepancyKind| {
         open.iter().find(|row| row.kind == kind.as_str()).map_or(0, |row| number(row.number))
@@ -332,7 +333,7 @@ pub(crate) async fn statistics(connection: &AsyncPgConnection) -> Result<Payment
 }
 
 pub(crate) async fn changed_orders(
-    mut connection: &AsyncPgConnection,
+    connection: &AsyncPgConnection,
     within: Duration,
     limit: u32,
 ) -> Result<Vec<(OrderId, Timestamp)>, Failure> {
@@ -343,14 +344,16 @@ pub(crate) async fn changed_orders(
         #[diesel(sql_type = Timestamptz)]
         updated_at: Timestamp,
     }
-    // All statuses are named, so that idx_payment_status_updated_at serves it.
-    const CHANGED: &str = "SELECT order_id, updated_at FROM payment \
-        WHERE status IN ('PENDING', 'IN_PROGRESS', 'PAID', 'FAILED') \
-        AND updated_at > now() - $1 * interval '1 microsecond' LIMIT $2";
-    let rows: Vec<Changed> =
-        cached(sql_query(CHANGED).bind::<BigInt, _>(micros(within)).bind::<BigInt, _>(i64::from(limit)))
-            .load(&mut connection)
-            .await?;
+    // Each change has a row in some history, the latest ones have the highest numbers.
+    const CHANGED: &str = "SELECT p.order_id, max(e.created_at) AS updated_at \
+        FROM (SELECT payment_id, created_at FROM payment_event ORDER BY id DESC LIMIT $2 * 3) e \
+            JOIN payment p ON p.id = e.payment_id \
+        WHERE e.created_at > now() - $1 * interval '1 microsecond' GROUP BY p.order_id LIMIT $2";
+    let rows: Vec<Changed> = statement(CHANGED)
+        .bind::<BigInt, _>(micros(within))
+        .bind::<BigInt, _>(i64::from(limit))
+        .rows(connection)
+        .await?;
     rows.into_iter()
         .map(|row| {
             let id = OrderId::new(row.order_id)
@@ -361,18 +364,29 @@ pub(crate) async fn changed_orders(
 }
 
 pub(crate) async fn last_paid_key(
-    mut connection: &AsyncPgConnection,
+    connection: &AsyncPgConnection,
 ) -> Result<Option<(MerchantId, GatewayKey)>, Failure> {
-    let found: Option<(i64, String, Option<String>)> = payment::table
-        .filter(payment::status.eq(PaymentStatus::Paid.as_str()))
-        .filter(payment::external_payment_key.is_not_null())
-        .order((payment::updated_at.desc(), payment::id.desc()))
-        .select((payment::id, payment::merchant_id, payment::external_payment_key))
-        .first(&mut connection)
-        .await
-        .optional()?;
-    let Some((id, merchant, Some(key))) = found else { return Ok(None) };
-    let merchant = MerchantId::new(merchant).map_err(|error| corrupt("payment", id, error))?;
-    let key = GatewayKey::new(key).map_err(|error| corrupt("payment", id, error))?;
+    #[derive(QueryableByName)]
+    struct Paid {
+        #[diesel(sql_type = BigInt)]
+        id: i64,
+        #[diesel(sql_type = Text)]
+        merchant_id: String,
+        #[diesel(sql_type = Text)]
+        external_payment_key: String,
+    }
+    // Of the latest ones with something on the card: those have a check row.
+    const SQL: &str = "SELECT id, merchant_id, external_payment_key FROM (\
+            SELECT p.id, p.merchant_id, p.external_payment_key, p.updated_at \
+            FROM payment_check c JOIN payment p ON p.id = c.payment_id \
+            WHERE p.status = 'PAID' AND p.external_payment_key IS NOT NULL \
+            ORDER BY c.payment_id DESC LIMIT 100) AS latest \
+        ORDER BY updated_at DESC, id DESC LIMIT 1";
+    let paid: Vec<Paid> = statement(SQL).rows(connection).await?;
+    let Some(Paid { id, merchant_id, external_payment_key }) = paid.into_iter().next() else {
+        return Ok(None);
+    };
+    let merchant = MerchantId::new(merchant_id).map_err(|error| corrupt("payment", id, error))?;
+    let key = GatewayKey::new(external_payment_key).map_err(|error| corrupt("payment", id, error))?;
     Ok(Some((merchant, key)))
 }

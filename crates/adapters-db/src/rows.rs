@@ -5,18 +5,18 @@ use crate::error::corrupt;
 use crate::schema::{
     coupon, discrepancy, issued_coupon, order_item, orders, payment, payment_check, payment_event,
 };
-use diesel::dsl::{auto_type, exists};
 use diesel::pg::Pg;
-use diesel::{BoolExpressionMethods, ExpressionMethods, QueryDsl, Queryable, Selectable};
+use diesel::{Queryable, QueryableByName, Selectable};
 use domain::ports::{
-    Cause, CouponHolding, DiscrepancyStatus, DiscrepancyView, PaymentEventView, PaymentRecord,
-    ProductForSale, ProductView, StoreError, StoredCard, Versioned,
+    Cause, CouponHolding, DiscrepancyStatus, DiscrepancyView, PaymentEventView, PaymentRecord, ProductView,
+    StoreError, StoredCard, Versioned,
 };
-use domain::settlement::DiscrepancyKind;
+use domain::settlement::{Check, DiscrepancyKind, Lease};
 use domain::{
-    CardType, Coupon, CouponId, Discount, DiscrepancyId, FailureMessage, GatewayKey, IssuedCoupon,
-    IssuedCouponId, IssuedCouponStatus, MerchantId, Money, Order, OrderId, OrderItem, OrderStatus, Payment,
-    PaymentAmounts, PaymentId, PaymentState, PaymentStatus, ProductId, Quantity, Stock, Timestamp, UserId,
+    CardType, Coupon, CouponId, Discount, DiscrepancyId, FailureMessage, GatewayKey, GatewayOrderRef,
+    IssuedCoupon, IssuedCouponId, IssuedCouponStatus, MerchantId, Money, Order, OrderId, OrderItem,
+    OrderStatus, Payment, PaymentAmounts, PaymentId, PaymentState, PaymentStatus, ProductId, Quantity, Stock,
+    Timestamp, UserId,
 };
 use std::fmt::Display;
 use std::time::Duration;
@@ -48,6 +48,12 @@ impl At {
     pub(crate) fn money(&self, won: i64) -> Result<Money, StoreError> {
         Money::new(won).map_err(|error| self.corrupt(error))
     }
+
+    /// Money that is not below zero.
+    pub(crate) fn price(&self, won: i64) -> Result<Money, StoreError> {
+        let price = self.money(won)?;
+        if price.is_negative() { Err(self.corrupt("a price below zero")) } else { Ok(price) }
+    }
 }
 
 /// A time for PostgreSQL: microseconds, at most 100 years.
@@ -61,16 +67,27 @@ pub(crate) fn clip(text: &str, max: usize) -> String {
     text.chars().filter(|c| *c != '\0').take(max).collect()
 }
 
-/// Whether the payment goes on the watch list whatever its end: a fact of its check row.
-#[auto_type]
-fn watch_wanted() -> _ {
-    exists(
-        payment_check::table
-            .filter(payment_check::payment_id.eq(payment::id).and(payment_check::watch_wanted)),
-    )
+/// The columns of a [`PaymentRow`], of `payment p`.
+macro_rules! payment_columns {
+    () => {
+        "p.id, p.order_id, p.user_id, p.status, p.total_amount, p.used_point, p.coupon_discount, p.paid_amount, \
+        p.issued_coupon_id, p.card_type, p.card_no, p.merchant_id, p.gateway_order_ref, p.external_payment_key, \
+        p.failure_message, p.send_deadline, p.version, p.created_at, p.updated_at"
+    };
 }
+pub(crate) use payment_columns;
 
-#[derive(Queryable, Selectable)]
+/// Of `payment_check c`: what is looked at again or waits for a person: every payment that has not ended, and the watch list. Each half has
+/// an index of its own.
+macro_rules! looked_at {
+    () => {
+        "c.payment_id IN (SELECT payment_id FROM payment_check WHERE next_at IS NOT NULL \
+            UNION ALL SELECT payment_id FROM payment_check WHERE parked_at IS NOT NULL)"
+    };
+}
+pub(crate) use looked_at;
+
+#[derive(Queryable, QueryableByName, Selectable)]
 #[diesel(table_name = payment, check_for_backend(Pg))]
 pub(crate) struct PaymentRow {
     id: i64,
@@ -85,14 +102,13 @@ pub(crate) struct PaymentRow {
     card_type: Option<String>,
     card_no: Option<String>,
     merchant_id: String,
+    gateway_order_ref: String,
     external_payment_key: Option<String>,
     failure_message: Option<String>,
     send_deadline: Timestamp,
     version: i64,
     created_at: Timestamp,
     updated_at: Timestamp,
-    #[diesel(select_expression = watch_wanted(), select_expression_type = watch_wanted)]
-    watch_wanted: bool,
 }
 
 impl TryFrom<PaymentRow> for PaymentRecord {
@@ -136,7 +152,8 @@ impl TryFrom<PaymentRow> for PaymentRecord {
             (Some(_), None) | (None, Some(_)) => return Err(at.corrupt("half a card")),
         };
         Ok(Self {
-            payment: Versioned { version: row.version, value: payment },
+            payment,
+            version: row.version,
             issued_coupon_id: row
                 .issued_coupon_id
                 .map(IssuedCouponId::new)
@@ -144,10 +161,10 @@ impl TryFrom<PaymentRow> for PaymentRecord {
                 .map_err(|error| at.corrupt(error))?,
             card,
             merchant: MerchantId::new(row.merchant_id).map_err(|error| at.corrupt(error))?,
+            order_ref: GatewayOrderRef::from_gateway(row.gateway_order_ref),
             created_at: row.created_at,
             updated_at: row.updated_at,
             send_deadline: row.send_deadline,
-            watch_wanted: row.watch_wanted,
         })
     }
 }
@@ -236,7 +253,7 @@ impl OrderRow {
     }
 }
 
-#[derive(Queryable, Selectable)]
+#[derive(Queryable, QueryableByName, Selectable)]
 #[diesel(table_name = coupon, check_for_backend(Pg))]
 pub(crate) struct CouponRow {
     id: i64,
@@ -265,7 +282,7 @@ impl TryFrom<CouponRow> for Coupon {
     }
 }
 
-#[derive(Queryable, Selectable)]
+#[derive(Queryable, QueryableByName, Selectable)]
 #[diesel(table_name = issued_coupon, check_for_backend(Pg))]
 pub(crate) struct IssuedCouponRow {
     id: i64,
@@ -306,43 +323,70 @@ pub(crate) fn holding(
 }
 
 /// A product with its stock.
-#[derive(Queryable, diesel::QueryableByName)]
-#[diesel(check_for_backend(Pg))]
+#[derive(Queryable)]
 pub(crate) struct ProductRow {
-    #[diesel(sql_type = diesel::sql_types::BigInt)]
     id: i64,
-    #[diesel(sql_type = diesel::sql_types::Text)]
     name: String,
-    #[diesel(sql_type = diesel::sql_types::BigInt)]
     price: i64,
-    #[diesel(sql_type = diesel::sql_types::BigInt)]
     quantity: i64,
-}
-
-impl TryFrom<ProductRow> for ProductForSale {
-    type Error = StoreError;
-
-    fn try_from(row: ProductRow) -> Result<Self, StoreError> {
-        let at = At::row("product", row.id);
-        let price = at.money(row.price)?;
-        if price.is_negative() {
-            return Err(at.corrupt("a price below zero"));
-        }
-        Ok(Self {
-            id: ProductId::new(row.id).map_err(|error| at.corrupt(error))?,
-            name: row.name,
-            price,
-            stock: Stock::new(row.quantity).map_err(|error| at.corrupt(error))?,
-        })
-    }
 }
 
 impl TryFrom<ProductRow> for ProductView {
     type Error = StoreError;
 
     fn try_from(row: ProductRow) -> Result<Self, StoreError> {
-        let ProductForSale { id, name, price, stock } = row.try_into()?;
-        Ok(Self { id, name, price, stock })
+        let at = At::row("product", row.id);
+        Ok(Self {
+            id: ProductId::new(row.id).map_err(|error| at.corrupt(error))?,
+            name: row.name,
+            price: at.price(row.price)?,
+            stock: Stock::new(row.quantity).map_err(|error| at.corrupt(error))?,
+        })
+    }
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = payment_check, check_for_backend(Pg))]
+pub(crate) struct CheckRow {
+    pub(crate) payment_id: i64,
+    due_at: Option<Timestamp>,
+    lease_id: Option<i64>,
+    leased_until: Option<Timestamp>,
+    claimed_at: Option<Timestamp>,
+    woken_at: Option<Timestamp>,
+    failures: i32,
+    parked_at: Option<Timestamp>,
+    transaction_seen: bool,
+    not_found_count: i32,
+    not_found_at: Option<Timestamp>,
+    watch_wanted: bool,
+    watch_step: i32,
+}
+
+impl TryFrom<CheckRow> for Check {
+    type Error = StoreError;
+
+    fn try_from(row: CheckRow) -> Result<Self, StoreError> {
+        let at = At::row("payment_check", row.payment_id);
+        let count = |number: i32| u32::try_from(number).map_err(|_| at.corrupt("a count below zero"));
+        let lease = match (row.lease_id, row.leased_until) {
+            (Some(id), Some(until)) => Some(Lease { id, until }),
+            (None, None) => None,
+            (Some(_), None) | (None, Some(_)) => return Err(at.corrupt("half a lease")),
+        };
+        Ok(Self {
+            due_at: row.due_at,
+            woken_at: row.woken_at,
+            lease,
+            claimed_at: row.claimed_at,
+            failures: count(row.failures)?,
+            parked_at: row.parked_at,
+            transaction_seen: row.transaction_seen,
+            not_found_count: count(row.not_found_count)?,
+            not_found_at: row.not_found_at,
+            watch_wanted: row.watch_wanted,
+            watch_step: count(row.watch_step)?,
+        })
     }
 }
 

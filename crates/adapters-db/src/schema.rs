@@ -19,16 +19,6 @@ table! {
 }
 
 table! {
-    stock_ledger (id) {
-        id -> BigInt,
-        product_id -> BigInt,
-        payment_id -> Nullable<BigInt>,
-        kind -> Text,
-        delta -> BigInt,
-    }
-}
-
-table! {
     coupon (id) {
         id -> BigInt,
         name -> Text,
@@ -50,30 +40,10 @@ table! {
 }
 
 table! {
-    coupon_ledger (id) {
-        id -> BigInt,
-        issued_coupon_id -> BigInt,
-        payment_id -> BigInt,
-        kind -> Text,
-    }
-}
-
-table! {
     point_account (user_id) {
         user_id -> BigInt,
         balance -> BigInt,
         updated_at -> Timestamptz,
-    }
-}
-
-table! {
-    point_ledger (id) {
-        id -> BigInt,
-        user_id -> BigInt,
-        payment_id -> Nullable<BigInt>,
-        kind -> Text,
-        delta -> BigInt,
-        balance_after -> BigInt,
     }
 }
 
@@ -113,9 +83,9 @@ table! {
         card_type -> Nullable<Text>,
         card_no -> Nullable<Text>,
         merchant_id -> Text,
+        gateway_order_ref -> Text,
         external_payment_key -> Nullable<Text>,
         failure_message -> Nullable<Text>,
-        callback_token_hash -> Nullable<Binary>,
         send_deadline -> Timestamptz,
         version -> BigInt,
         created_at -> Timestamptz,
@@ -139,9 +109,27 @@ table! {
 table! {
     payment_check (payment_id) {
         payment_id -> BigInt,
-        watch_wanted -> Bool,
-        parked_at -> Nullable<Timestamptz>,
+        due_at -> Nullable<Timestamptz>,
+        lease_id -> Nullable<BigInt>,
+        leased_until -> Nullable<Timestamptz>,
+        claimed_at -> Nullable<Timestamptz>,
         woken_at -> Nullable<Timestamptz>,
+        failures -> Integer,
+        parked_at -> Nullable<Timestamptz>,
+        transaction_seen -> Bool,
+        not_found_count -> Integer,
+        not_found_at -> Nullable<Timestamptz>,
+        watch_wanted -> Bool,
+        watch_step -> Integer,
+    }
+}
+
+table! {
+    callback_inbox (payment_id, external_payment_key) {
+        payment_id -> BigInt,
+        external_payment_key -> Text,
+        lease_id -> Nullable<BigInt>,
+        looked_up_at -> Nullable<Timestamptz>,
     }
 }
 
@@ -164,19 +152,6 @@ table! {
 }
 
 table! {
-    idempotency_key (user_id, key) {
-        user_id -> BigInt,
-        key -> Text,
-        fingerprint -> Binary,
-        order_id -> BigInt,
-        answer_status -> Nullable<SmallInt>,
-        answer_body -> Nullable<Text>,
-        created_at -> Timestamptz,
-        expires_at -> Timestamptz,
-    }
-}
-
-table! {
     __diesel_schema_migrations (version) {
         version -> Text,
     }
@@ -187,5 +162,12 @@ joinable!(issued_coupon -> coupon (coupon_id));
 joinable!(payment -> orders (order_id));
 joinable!(discrepancy -> payment (payment_id));
 allow_tables_to_appear_in_same_query!(product, stock);
-allow_tables_to_appear_in_same_query!(coupon, issued_coupon);
-allow_tables_to_appear_in_same_query!(orders, payment, payment_check, discrepancy);
+allow_tables_to_appear_in_same_query!(
+    orders,
+    order_item,
+    payment,
+    payment_check,
+    discrepancy,
+    coupon,
+    issued_coupon
+);

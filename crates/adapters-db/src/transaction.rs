@@ -1,38 +1,35 @@
 //! One open transaction: what holds its statements together. The statements themselves are in the modules of their
 //! tables.
 
-use crate::error::{Failure, is_refusal_of_commit, unavailable};
+use crate::error::{Cause, Failure, Health, is_refusal_of_commit, unavailable};
 use crate::session::Session;
-use crate::{checks, goods, idempotency, orders, payments};
+use crate::{catalogue, keys, ledger, placing, points, settled};
 use async_trait::async_trait;
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
-use domain::ports::{
-    Claim, ClaimOptions, CommitError, CouponHolding, IdempotencyClaim, IdempotencyKey, IdempotencyRecord,
-    NewDiscrepancy, NewOrderIds, NewPayment, NextCheck, PaymentEvent, PaymentRecord, PointEntry,
-    ProductForSale, StockEntry, StoreError, StoreTx, StoredAnswer, Versioned,
-};
+use domain::placement::NewOrder;
+use domain::ports::{CommitError, IdempotencyKey, PointEntry, StoreError, StoreTx, StoredAnswer};
+use domain::settlement::Changes;
 use domain::{
-    Coupon, CouponId, Discount, DiscrepancyId, GatewayKey, IssuedCoupon, IssuedCouponId, Money, Order,
-    OrderId, Payment, PaymentId, PointAccount, ProductId, Stock, Timestamp, UserId,
+    Coupon, CouponId, Discount, DiscrepancyId, IssuedCoupon, Money, PointAccount, ProductId, Stock,
+    Timestamp, UserId,
 };
-use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 use tokio::time::Instant;
 use tracing::Instrument;
 
 /// The first thing that went wrong. From then on there is nothing to commit.
 #[derive(Default)]
-struct Poison(Mutex<Option<StoreError>>);
+struct Poison(Mutex<Option<(StoreError, Health)>>);
 
 impl Poison {
     /// Keeps the first error and returns it.
-    fn record(&self, error: StoreError) -> StoreError {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error).clone()
+    fn record(&self, error: StoreError, health: Health) -> StoreError {
+        let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        first.get_or_insert((error, health)).0.clone()
     }
 
-    fn first(&self) -> Option<StoreError> {
+    fn first(&self) -> Option<(StoreError, Health)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -48,14 +45,14 @@ impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         if !self.answered {
             let what = format!("{}: abandoned before its answer", self.what);
-            self.poison.record(StoreError::Other { what });
+            self.poison.record(StoreError::Other { what }, Health::Doubtful);
         }
     }
 }
 
 /// How a transaction ended, as the label `result`.
 #[derive(Clone, Copy)]
-enum Ended {
+pub(crate) enum Ended {
     Committed,
     RolledBack,
     Unknown,
@@ -74,10 +71,21 @@ impl Ended {
 }
 
 /// Its time from begin to its end goes to the histogram `database_transaction_seconds{name,result}`.
-struct Timer {
+pub(crate) struct Timer {
     name: &'static str,
     begun: Instant,
     ended: Ended,
+}
+
+impl Timer {
+    /// From now on.
+    pub(crate) fn start(name: &'static str) -> Self {
+        Self { name, begun: Instant::now(), ended: Ended::Dropped }
+    }
+
+    pub(crate) fn ended(&mut self, ended: Ended) {
+        self.ended = ended;
+    }
 }
 
 impl Drop for Timer {
@@ -100,9 +108,8 @@ pub(crate) struct PgTx {
 }
 
 impl PgTx {
-    pub(crate) fn new(session: Session, name: &'static str, now: Timestamp) -> Self {
-        let timer = Timer { name, begun: Instant::now(), ended: Ended::Dropped };
-        let span = tracing::debug_span!("transaction", name);
+    pub(crate) fn new(session: Session, timer: Timer, now: Timestamp) -> Self {
+        let span = tracing::debug_span!("transaction", name = timer.name);
         Self { session, now, poison: Poison::default(), timer, span }
     }
 
@@ -120,16 +127,16 @@ impl PgTx {
         under_way.answered = true;
         match result {
             Ok(value) => Ok(value),
-            Err(Failure::Store(error)) => {
-                self.poison.record(error.clone());
+            Err(Failure { cause: Cause::Store(error), health }) => {
+                self.poison.record(error.clone(), health);
                 Err(in_method(what, error))
             }
-            Err(Failure::Aborted) => {
+            Err(Failure { cause: Cause::Aborted, health }) => {
                 // Of statements that travel together the one that really failed may be polled after this one. Let it
                 // be first, so that the caller learns the reason.
                 tokio::task::yield_now().await;
                 let aborted = StoreError::Other { what: "an earlier statement failed".to_owned() };
-                Err(in_method(what, self.poison.record(aborted)))
+                Err(in_method(what, self.poison.record(aborted, health)))
             }
         }
     }
@@ -146,10 +153,10 @@ fn in_method(method: &'static str, error: StoreError) -> StoreError {
     }
 }
 
-/// One line per method: which statements of which module it runs.
+/// One line per method: its name, and which statements of which module it runs.
 macro_rules! run {
-    ($self:ident, $module:ident :: $method:ident ( $($argument:expr),* )) => {
-        $self.run(stringify!($method), $module::$method($self.connection()?, $($argument),*)).await
+    ($self:ident, $method:ident : $module:ident :: $function:ident ( $($argument:expr),* )) => {
+        $self.run(stringify!($method), $module::$function($self.connection()?, $($argument),*)).await
     };
 }
 
@@ -160,7 +167,7 @@ impl StoreTx for PgTx {
     }
 
     async fn commit(mut self: Box<Self>) -> Result<(), CommitError> {
-        if let Some(first) = self.poison.first() {
+        if let Some((first, _)) = self.poison.first() {
             self.rollback().await;
             return Err(CommitError::RolledBack(first));
         }
@@ -195,61 +202,19 @@ impl StoreTx for PgTx {
 
     async fn rollback(mut self: Box<Self>) {
         self.timer.ended = Ended::RolledBack;
-        let Ok(mut connection) = self.connection() else { return };
-        if self.session.answer(connection.batch_execute("ROLLBACK")).await.is_ok() {
-            self.session.release();
+        // What is not known to be clean is closed, which has the same effect.
+        if self.poison.first().is_some_and(|(_, health)| health != Health::Fit) {
+            return;
         }
-        // Else the session closes its connection, which has the same effect.
+        self.session.roll_back().await;
     }
 
-    async fn next_order_ids(&self) -> Result<NewOrderIds, StoreError> {
-        run!(self, orders::next_order_ids())
+    async fn store_orders(&self, orders: &[NewOrder]) -> Result<(), StoreError> {
+        run!(self, store_orders: placing::store(orders))
     }
 
-    async fn lock_products(&self, ids: &[ProductId]) -> Result<Vec<ProductForSale>, StoreError> {
-        run!(self, goods::lock_products(ids))
-    }
-
-    async fn move_stock(&self, entries: &[StockEntry]) -> Result<(), StoreError> {
-        run!(self, goods::move_stock(entries))
-    }
-
-    async fn lock_points(&self, user_id: UserId) -> Result<PointAccount, StoreError> {
-        run!(self, goods::lock_points(user_id))
-    }
-
-    async fn save_points(&self, entry: &PointEntry) -> Result<(), StoreError> {
-        run!(self, goods::save_points(entry))
-    }
-
-    async fn find_coupon_holding(
-        &self,
-        id: IssuedCouponId,
-    ) -> Result<Option<Versioned<CouponHolding>>, StoreError> {
-        run!(self, goods::find_coupon_holding(id))
-    }
-
-    async fn save_issued_coupon(
-        &self,
-        coupon: &Versioned<IssuedCoupon>,
-        payment_id: PaymentId,
-    ) -> Result<(), StoreError> {
-        run!(self, goods::save_issued_coupon(coupon, payment_id))
-    }
-
-    async fn insert_order(&self, order: &Order) -> Result<(), StoreError> {
-        run!(self, orders::insert_order(order))
-    }
-
-    async fn insert_payment(&self, payment: &NewPayment, history: &[PaymentEvent]) -> Result<(), StoreError> {
-        run!(self, payments::insert_payment(payment, history, self.now))
-    }
-
-    async fn claim_idempotency(
-        &self,
-        claim: &IdempotencyClaim,
-    ) -> Result<Option<IdempotencyRecord>, StoreError> {
-        run!(self, idempotency::claim_idempotency(claim))
+    async fn store_changes(&self, changes: &[Changes]) -> Result<(), StoreError> {
+        run!(self, store_changes: settled::store(changes))
     }
 
     async fn save_idempotent_answer(
@@ -257,39 +222,44 @@ impl StoreTx for PgTx {
         key: &IdempotencyKey,
         answer: &StoredAnswer,
     ) -> Result<(), StoreError> {
-        run!(self, idempotency::save_idempotent_answer(key, answer))
+        run!(self, save_idempotent_answer: keys::save_answers(&[(key, answer)]))
     }
 
-    async fn lock_payment(&self, id: PaymentId) -> Result<Option<PaymentRecord>, StoreError> {
-        run!(self, payments::lock_payment(id))
+    async fn lock_points(&self, user_id: UserId) -> Result<PointAccount, StoreError> {
+        run!(self, lock_points: points::lock_one(user_id))
     }
 
-    async fn save_payment(
+    async fn save_points(&self, entry: &PointEntry) -> Result<(), StoreError> {
+        run!(self, save_points: points::save(entry))
+    }
+
+    async fn insert_product(&self, name: &str, price: Money, stock: Stock) -> Result<ProductId, StoreError> {
+        run!(self, insert_product: catalogue::insert_product(name, price, stock))
+    }
+
+    async fn set_stock(&self, id: ProductId, stock: Stock) -> Result<bool, StoreError> {
+        run!(self, set_stock: catalogue::set_stock(id, stock))
+    }
+
+    async fn insert_coupon(
         &self,
-        payment: &Versioned<Payment>,
-        history: &[PaymentEvent],
-    ) -> Result<(), StoreError> {
-        run!(self, payments::save_payment(payment, history))
+        name: &str,
+        discount: Discount,
+        valid_until: Option<Timestamp>,
+    ) -> Result<Coupon, StoreError> {
+        run!(self, insert_coupon: catalogue::insert_coupon(name, discount, valid_until))
     }
 
-    async fn keys_owned_elsewhere(
+    async fn find_coupon(&self, id: CouponId) -> Result<Option<Coupon>, StoreError> {
+        run!(self, find_coupon: catalogue::find_coupon(id))
+    }
+
+    async fn insert_issued_coupon(
         &self,
-        payment_id: PaymentId,
-        keys: &[GatewayKey],
-    ) -> Result<BTreeSet<GatewayKey>, StoreError> {
-        run!(self, payments::keys_owned_elsewhere(payment_id, keys))
-    }
-
-    async fn lock_order(&self, id: OrderId) -> Result<Option<Versioned<Order>>, StoreError> {
-        run!(self, orders::lock_order(id))
-    }
-
-    async fn save_order(&self, order: &Versioned<Order>) -> Result<(), StoreError> {
-        run!(self, orders::save_order(order))
-    }
-
-    async fn record_discrepancy(&self, row: &NewDiscrepancy) -> Result<Option<DiscrepancyId>, StoreError> {
-        run!(self, payments::record_discrepancy(row))
+        coupon_id: CouponId,
+        user_id: UserId,
+    ) -> Result<Option<IssuedCoupon>, StoreError> {
+        run!(self, insert_issued_coupon: catalogue::insert_issued_coupon(coupon_id, user_id))
     }
 
     async fn resolve_discrepancy(
@@ -299,85 +269,6 @@ impl StoreTx for PgTx {
         note: &str,
         actor: &str,
     ) -> Result<Option<bool>, StoreError> {
-        run!(self, payments::resolve_discrepancy(id, resolution, note, actor))
-    }
-
-    async fn find_payment_by_token_hash(&self, hash: &[u8; 32]) -> Result<Option<PaymentId>, StoreError> {
-        run!(self, payments::find_payment_by_token_hash(hash))
-    }
-
-    async fn record_callback(&self, payment_id: PaymentId, key: &GatewayKey) -> Result<(), StoreError> {
-        run!(self, checks::record_callback(payment_id, key))
-    }
-
-    async fn wake(&self, payment_id: PaymentId) -> Result<(), StoreError> {
-        run!(self, checks::wake(payment_id))
-    }
-
-    async fn claim_due(&self, options: &ClaimOptions) -> Result<Vec<Claim>, StoreError> {
-        run!(self, checks::claim_due(options))
-    }
-
-    async fn claim_payment(
-        &self,
-        id: PaymentId,
-        lease: Duration,
-        min_interval: Duration,
-    ) -> Result<Option<Claim>, StoreError> {
-        run!(self, checks::claim_payment(id, lease, min_interval))
-    }
-
-    async fn finish_claim(
-        &self,
-        claim: &Claim,
-        next: &NextCheck,
-        hints_done: bool,
-    ) -> Result<bool, StoreError> {
-        run!(self, checks::finish_claim(claim, next, hints_done))
-    }
-
-    async fn park(&self, claim: &Claim) -> Result<(), StoreError> {
-        run!(self, checks::park(claim))
-    }
-
-    async fn want_watch(&self, payment_id: PaymentId) -> Result<(), StoreError> {
-        run!(self, checks::want_watch(payment_id))
-    }
-
-    async fn schedule_watch(
-        &self,
-        payment_id: PaymentId,
-        next: Option<(u32, Duration)>,
-    ) -> Result<(), StoreError> {
-        run!(self, checks::schedule_watch(payment_id, next))
-    }
-
-    async fn insert_product(&self, name: &str, price: Money, stock: Stock) -> Result<ProductId, StoreError> {
-        run!(self, goods::insert_product(name, price, stock))
-    }
-
-    async fn set_stock(&self, id: ProductId, stock: Stock) -> Result<bool, StoreError> {
-        run!(self, goods::set_stock(id, stock))
-    }
-
-    async fn insert_coupon(
-        &self,
-        name: &str,
-        discount: Discount,
-        valid_until: Option<Timestamp>,
-    ) -> Result<Coupon, StoreError> {
-        run!(self, goods::insert_coupon(name, discount, valid_until))
-    }
-
-    async fn find_coupon(&self, id: CouponId) -> Result<Option<Coupon>, StoreError> {
-        run!(self, goods::find_coupon(id))
-    }
-
-    async fn insert_issued_coupon(
-        &self,
-        coupon_id: CouponId,
-        user_id: UserId,
-    ) -> Result<Option<IssuedCoupon>, StoreError> {
-        run!(self, goods::insert_issued_coupon(coupon_id, user_id))
+        run!(self, resolve_discrepancy: ledger::resolve(id, resolution, note, actor))
     }
 }

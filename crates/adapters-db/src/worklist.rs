@@ -1,16 +1,15 @@
 //! What is looked at next and what was done lately, for operators.
 
-use crate::cached::cached;
 use crate::error::{Failure, corrupt};
-use crate::rows::{At, EventRow, micros};
+use crate::rows::{At, EventRow, looked_at, micros};
 use crate::schema::payment_event;
+use crate::statement::statement;
 use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text, Timestamptz};
-use diesel::{ExpressionMethods, QueryDsl, QueryableByName, SelectableHelper, sql_query};
+use diesel::{ExpressionMethods, QueryDsl, QueryableByName, SelectableHelper};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use domain::ports::{AGE_BOUNDS, Cause, PaymentEventView, RecentEvent, StoreError, UpcomingCheck, Worklist};
 use domain::{OrderId, PaymentId, PaymentStatus, Timestamp};
 use futures_util::try_join;
-use std::time::Duration;
 
 #[derive(QueryableByName)]
 struct AgesRow {
@@ -68,44 +67,34 @@ impl TryFrom<UpcomingRow> for UpcomingCheck {
     }
 }
 
-/// As in a claim: an unsettled payment is due when its time has come and it has not changed for the least age, or when
-/// it was woken; one on the watch list when its time has come, or when it was woken.
-const CHECKS: &str = "SELECT p.id, p.order_id, p.status, p.paid_amount, p.created_at, \
-        CASE WHEN c.parked_at IS NULL THEN least(c.woken_at, nullif(greatest(c.due_at, \
-            p.updated_at + $1 * interval '1 microsecond'), 'infinity')) END AS due_at, \
-        CASE WHEN c.leased_until > now() THEN c.leased_until END AS leased_until, \
-        coalesce(c.failures, 0) AS failures, c.parked_at IS NOT NULL AS parked \
-    FROM payment p LEFT JOIN payment_check c ON c.payment_id = p.id \
-    WHERE p.status IN ('PENDING', 'IN_PROGRESS') \
-    UNION ALL \
-    SELECT p.id, p.order_id, p.status, p.paid_amount, p.created_at, \
-        least(c.woken_at, nullif(c.due_at, 'infinity')) AS due_at, \
-        CASE WHEN c.leased_until > now() THEN c.leased_until END AS leased_until, \
-        c.failures, FALSE AS parked \
-    FROM payment_check c JOIN payment p ON p.id = c.payment_id \
-    WHERE p.status IN ('PAID', 'FAILED') AND c.parked_at IS NULL \
-        AND (c.due_at < 'infinity' OR c.woken_at IS NOT NULL) \
-    ORDER BY parked DESC, due_at NULLS LAST, id LIMIT $2";
+const CHECKS: &str = concat!(
+    "SELECT p.id, p.order_id, p.status, p.paid_amount, p.created_at, \
+        c.next_at AS due_at, CASE WHEN c.leased_until > now() THEN c.leased_until END AS leased_until, \
+        c.failures, c.parked_at IS NOT NULL AS parked \
+    FROM payment_check c JOIN payment p ON p.id = c.payment_id WHERE ",
+    looked_at!(),
+    " ORDER BY parked DESC, due_at NULLS LAST, id LIMIT $1"
+);
 
-const AGES: &str = "SELECT now() AS moment, \
+const AGES: &str = concat!(
+    "SELECT now() AS moment, \
         count(*) FILTER (WHERE age < $1) AS first, \
         count(*) FILTER (WHERE age >= $1 AND age < $2) AS second, \
         count(*) FILTER (WHERE age >= $2 AND age < $3) AS third, \
         count(*) FILTER (WHERE age >= $3) AS older \
-    FROM (SELECT (extract(epoch FROM now() - created_at) * 1000000)::bigint AS age \
-        FROM payment WHERE status IN ('PENDING', 'IN_PROGRESS')) AS ages";
+    FROM (SELECT (extract(epoch FROM now() - p.created_at) * 1000000)::bigint AS age \
+        FROM payment_check c JOIN payment p ON p.id = c.payment_id \
+        WHERE p.status IN ('PENDING', 'IN_PROGRESS') AND ",
+    looked_at!(),
+    ") AS ages"
+);
 
-pub(crate) async fn worklist(
-    connection: &AsyncPgConnection,
-    min_age: Duration,
-    limit: u32,
-) -> Result<Worklist, Failure> {
+pub(crate) async fn worklist(connection: &AsyncPgConnection, limit: u32) -> Result<Worklist, Failure> {
     let [first, second, third] = AGE_BOUNDS.map(micros);
-    let ages = sql_query(AGES).bind::<BigInt, _>(first).bind::<BigInt, _>(second).bind::<BigInt, _>(third);
-    let checks = sql_query(CHECKS).bind::<BigInt, _>(micros(min_age)).bind::<BigInt, _>(i64::from(limit));
-    let (mut one, mut two) = (connection, connection);
+    let ages = statement(AGES).bind::<BigInt, _>(first).bind::<BigInt, _>(second).bind::<BigInt, _>(third);
+    let checks = statement(CHECKS).bind::<BigInt, _>(i64::from(limit));
     let (ages, checks): (AgesRow, Vec<UpcomingRow>) =
-        try_join!(cached(ages).get_result(&mut one), cached(checks).load(&mut two))?;
+        try_join!(ages.row(connection), checks.rows(connection))?;
     let count = |number: i64| u64::try_from(number).unwrap_or(0);
     Ok(Worklist {
         now: ages.moment,

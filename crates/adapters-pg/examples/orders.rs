@@ -11,7 +11,7 @@
 
 use adapters_pg::{GatewayConfig, GuardedGateway, HttpConfig, HttpTransport};
 use domain::ports::{ChargeRequest, Entropy, GatewayAnswer, PaymentGateway};
-use domain::{CardType, MerchantId, Money, OrderId};
+use domain::{CardType, GatewayOrderRef, MerchantId, Money};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ impl Entropy for Even {
 fn request(order: u32) -> Result<ChargeRequest, Box<dyn Error + Send + Sync>> {
     Ok(ChargeRequest {
         merchant: MerchantId::new("holdfast")?,
-        order_ref: OrderId::new(i64::from(order) + 1)?.into(),
+        order_ref: GatewayOrderRef::from_gateway(format!("{:06}", i64::from(order) + 1)),
         card_type: CardType::Kb,
         card_number: "1234-5678-9814-1451".parse()?,
         amount: Money::new(5_000)?,

@@ -39,6 +39,7 @@ INVALID_CARD_TYPE = This card company is not supported.
 # Who asks.
 TOKEN_REQUIRED = A bearer token is required.
 INVALID_TOKEN = The bearer token is not valid.
+USER_ID_NOT_TRUSTED = X-USER-ID is taken only from the gateway in front of this server.
 SELF_CHARGE_DISABLED = Points can't be charged by their owner.
 LOOPBACK_ONLY = Without a token the operations API serves its own machine only.
 CROSS_SITE = Requests from other sites are not allowed.

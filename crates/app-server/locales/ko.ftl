@@ -39,6 +39,7 @@ INVALID_CARD_TYPE = 지원하지 않는 카드사입니다.
 # Who asks.
 TOKEN_REQUIRED = 인증 토큰이 필요합니다.
 INVALID_TOKEN = 인증 토큰이 올바르지 않습니다.
+USER_ID_NOT_TRUSTED = X-USER-ID 헤더는 앞단의 게이트웨이를 통해서만 받을 수 있습니다.
 SELF_CHARGE_DISABLED = 포인트를 직접 충전할 수 없습니다.
 LOOPBACK_ONLY = 운영 API는 이 서버 안에서만 사용할 수 있습니다.
 CROSS_SITE = 다른 사이트에서 온 요청은 허용되지 않습니다.

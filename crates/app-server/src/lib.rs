@@ -16,6 +16,7 @@ mod http;
 mod limits;
 pub mod openapi;
 mod ops;
+mod proxies;
 mod repeats;
 mod server;
 mod state;

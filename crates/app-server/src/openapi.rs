@@ -118,8 +118,14 @@ struct PublicApi;
 )]
 struct OperationsApi;
 
-const BUYER: &[Case] =
-    &[Case::UserIdRequired, Case::InvalidUserId, Case::TokenRequired, Case::InvalidToken, Case::RateLimited];
+const BUYER: &[Case] = &[
+    Case::UserIdRequired,
+    Case::InvalidUserId,
+    Case::UserIdNotTrusted,
+    Case::TokenRequired,
+    Case::InvalidToken,
+    Case::RateLimited,
+];
 const ANYONE: &[Case] = &[Case::RateLimited];
 const OPERATOR: &[Case] = &[Case::TokenRequired, Case::InvalidToken, Case::LoopbackOnly];
 const CHANGES: &[Case] = &[Case::CrossSite];

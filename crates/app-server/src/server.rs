@@ -8,6 +8,7 @@ use crate::http::read::{BodyLimits, HeadLimits};
 use crate::http::routes::unknown_path;
 use crate::limits::Limiter;
 use crate::ops::Circuits;
+use crate::proxies::Proxies;
 use crate::state::{ApiState, OpsState, Prepared, Runner};
 use crate::{api, console, openapi, ops};
 use actix_cors::Cors;
@@ -136,7 +137,10 @@ fn log_end(ended: Result<std::io::Result<()>, tokio::task::JoinError>) {
 pub fn start(parts: &Parts, settings: &Settings) -> Result<Running, StartError> {
     let (listener, addr) = listen("server.bind", settings.server.bind)?;
     let (ops_listener, ops_addr) = listen("ops.bind", settings.ops.bind)?;
-    let api = web::Data::new(api_state(parts, settings)?);
+    let proxies = Arc::new(Proxies::new(settings.server.trusted_proxies.clone()));
+    let api = web::Data::new(api_state(parts, settings, Arc::clone(&proxies))?);
+    let proxies = web::Data::from(proxies);
+    let keys = api.authenticator.follow_keys();
     let ops = web::Data::new(ops_state(parts, settings));
     let limiter = web::Data::new(api.limiter.clone());
     let prepared =
@@ -149,6 +153,7 @@ pub fn start(parts: &Parts, settings: &Settings) -> Result<Running, StartError> 
             App::new()
                 .app_data(api.clone())
                 .app_data(limiter.clone())
+                .app_data(proxies.clone())
                 .app_data(prepared.clone())
                 .configure(api::routes)
                 .configure(openapi::public_routes)
@@ -188,6 +193,8 @@ pub fn start(parts: &Parts, settings: &Settings) -> Result<Running, StartError> 
     drop(parts.shutdown.tasks().spawn(async move { application.take_up_callbacks(&stop).await }));
     let changes = parts.changes.clone();
     parts.application.on_ended(move |order| changes.tell(order));
+    let stop = parts.shutdown.token();
+    drop(parts.shutdown.tasks().spawn(async move { stop.run_until_cancelled(keys).await }));
     tracing::info!(%addr, %ops_addr, "listening");
     Ok(Running {
         addr,
@@ -208,10 +215,10 @@ fn listen(key: &'static str, address: SocketAddr) -> Result<(TcpListener, Socket
     Ok((listener, address))
 }
 
-fn api_state(parts: &Parts, settings: &Settings) -> Result<ApiState, AuthError> {
+fn api_state(parts: &Parts, settings: &Settings, proxies: Arc<Proxies>) -> Result<ApiState, AuthError> {
     Ok(ApiState {
         runner: Runner::new(parts.application.clone(), parts.shutdown.clone()),
-        authenticator: Authenticator::new(&settings.auth)?,
+        authenticator: Authenticator::new(&settings.auth, proxies)?,
         limiter: Limiter::new(&settings.rate_limit),
         body_limits: body_limits(&settings.server),
         orders: Arc::new(Semaphore::new(settings.orders.max_in_flight)),

@@ -257,3 +257,6 @@ impl<W: Work> Batcher<W> {
         outcomes
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,8 +42,11 @@ pub(crate) struct Lesson {
 /// How a request with an Idempotency-Key is answered, once it is known what became of its payment.
 pub(crate) struct KeyedAnswer {
     pub(crate) key: IdempotencyKey,
-    pub(crate) render: Box<dyn Fn(&Settled, &OrderView) -> StoredAnswer + Send + Sync>,
+    pub(crate) render: RenderSettled,
 }
+
+/// Turns what became of a payment into the answer that is stored.
+pub(crate) type RenderSettled = Box<dyn Fn(&Settled, &OrderView) -> StoredAnswer + Send + Sync>;
 
 impl Lesson {
     fn learned(&self) -> Learned<'_> {
@@ -116,12 +119,13 @@ impl Work for SettlePayments {
 
     async fn run(&self, lessons: &[Lesson]) -> Result<Vec<SettledInBatch>, StoreError> {
         let (tx, decided) = self.decide(lessons).await?;
-        let outcomes: Vec<SettledInBatch> = decided.outcomes.into_values().collect();
-        let changes: Vec<Changes> =
+        let mut changes: Vec<Changes> =
             decided.changes.into_values().filter(|changes| !changes.is_nothing()).collect();
+        // Points only go back here, so that a buyer's movements in the order in which they were decided rise.
+        changes.sort_by_key(|changes| changes.points_back.map(|entry| entry.account.balance()));
         if changes.is_empty() {
             tx.rollback().await;
-            return Ok(outcomes);
+            return Ok(decided.outcomes);
         }
         if let Err(error) = tx.store_changes(&changes).await {
             tx.rollback().await;
@@ -137,26 +141,17 @@ impl Work for SettlePayments {
                 return Ok(unknown.collect());
             }
         }
-        self.report(lessons, &outcomes, &changes).await;
-        Ok(outcomes)
+        self.report(lessons, &decided.outcomes, &changes).await;
+        Ok(decided.outcomes)
     }
 }
 
 /// A batch that is decided and not stored yet.
 #[derive(Default)]
 struct Decided {
-    /// By the member's place in the batch.
-    outcomes: BTreeMap<usize, SettledInBatch>,
+    outcomes: Vec<SettledInBatch>,
     /// By payment: a batch may hold one twice.
     changes: BTreeMap<PaymentId, Changes>,
-}
-
-/// In the order in which changes are stored, so that the points of a buyer go back in the order in which it was counted what
-/// each leaves; the lessons of one payment in their own.
-fn by_payment(lessons: &[Lesson]) -> Vec<(usize, &Lesson)> {
-    let mut lessons: Vec<_> = lessons.iter().enumerate().collect();
-    lessons.sort_by_key(|(_, lesson)| lesson.payment_id);
-    lessons
 }
 
 impl SettlePayments {
@@ -167,13 +162,13 @@ impl SettlePayments {
             let (tx, mut settling) = self.store.open_settling(&needs(lessons, &with_goods)).await?;
             let mut decided = Decided::default();
             let mut unlocked = None;
-            for (member, lesson) in by_payment(lessons) {
+            for lesson in lessons {
                 let outcome = self.decide_one(&mut settling, lesson, &mut decided.changes);
                 if let Err(SettleError::Inconsistent(settlement::SettleError::GoodsNeeded(id))) = outcome {
                     unlocked = Some(id);
                     break;
                 }
-                decided.outcomes.insert(member, outcome);
+                decided.outcomes.push(outcome);
             }
             match unlocked {
                 // Each round adds a payment, so that there are at most as many rounds as lessons.
@@ -286,3 +281,6 @@ fn count(lesson: &Lesson, outcome: &Outcome) {
     metrics::counter!("payment_settled_total", "by" => lesson.cause.as_str(), "result" => result)
         .increment(1);
 }
+
+#[cfg(test)]
+mod tests;

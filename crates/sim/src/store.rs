@@ -21,6 +21,7 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, Weak};
 use test_support::FakeStore;
+use tokio::time::Instant;
 
 /// One life of a program's connection to the database.
 pub struct WatchedStore {
@@ -97,7 +98,7 @@ impl Store for WatchedStore {
 
     async fn open_placing(&self, orders: &[PlacingNeeds]) -> Result<(Box<dyn StoreTx>, Placing), StoreError> {
         let leading = self.begins(Batch::Place, orders.len());
-        let opened = self.world.upgrade().map_or(0, |world| lock(&world.queues).opens());
+        let opened = Instant::now();
         let (inner, placing) = leading.noted(self.inner.open_placing(orders).await)?;
         let loaded = Loaded::Placing { placing: placing.clone(), opened };
         Ok((WatchedTx::new(inner, leading, loaded), placing))
@@ -134,7 +135,7 @@ impl Store for WatchedStore {
 
 /// What a transaction was opened with.
 enum Loaded {
-    Placing { placing: Placing, opened: u64 },
+    Placing { placing: Placing, opened: Instant },
     Settling(Settling),
 }
 

@@ -10,13 +10,13 @@
 //! Deliberately absent: hooks in production code. A fault strikes at a port's border, which is where the fakes stand.
 
 mod clock;
-#[cfg(any())]
 pub mod contract;
 mod database;
 mod entropy;
 mod faults;
 mod gateway;
 mod proxy;
+pub mod schedules;
 pub mod store;
 
 pub use clock::Clock;

@@ -402,6 +402,7 @@ fn greet(system: &System) {
     curl -s '{api}/api/v1/orders?limit=1' -H 'X-USER-ID: 1'
     curl -s {api}/api/v1/points -H 'X-USER-ID: 1'
     curl -s {api}/api-docs/openapi.json
+  X-USER-ID is believed from this machine only; HOLDFAST__SERVER__TRUSTED_PROXIES lists others (docs/configuration.md).
   Then `cargo xtask demo` and `cargo xtask audit`. Ctrl-C stops everything; the data stays.
 "
     );

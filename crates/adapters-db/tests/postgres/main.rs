@@ -2,11 +2,14 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, and so do its helpers")]
 
-mod commits;
+// mod commits;
 mod contract;
-mod listener;
+// mod listener;
 mod migrations;
-mod races;
-mod schema;
+mod prepared;
+mod sessions;
+// mod races;
+mod schedules;
+// mod schema;
 mod support;
-mod transactions;
+// mod transactions;

@@ -45,7 +45,8 @@ pub struct Config {
     pub slow_call_duration: Duration,
     /// How long the first opening lasts (1 ms to 30 days). Default 5 s.
     pub open_wait: Duration,
-    /// Each opening that follows without a recovery in between waits this many times longer (1.0..=100.0). Default 1.5.
+    /// Each opening that follows without a recovery in between waits this many times longer (1.0..=100.0). Default 1.0:
+    /// a service that is back, but whose first calls are slow, is cut off once more for as long as the last wait was.
     pub open_wait_factor: f64,
     /// The wait grows no further than this (`open_wait` to 30 days), jitter excepted. Default 10 s.
     pub open_wait_max: Duration,
@@ -71,7 +72,7 @@ impl Default for Config {
             slow_call_rate_threshold: 50,
             slow_call_duration: Duration::from_millis(700),
             open_wait: Duration::from_secs(5),
-            open_wait_factor: 1.5,
+            open_wait_factor: 1.0,
             open_wait_max: Duration::from_secs(10),
             open_wait_jitter: 20,
             half_open_calls: 3,

@@ -41,8 +41,8 @@
 //!   number of results there is no rate. A call is slow when it took strictly longer than the threshold, whatever its
 //!   outcome; a slow failure counts in both rates; a success can be the call that trips.
 //! - **OPEN** lets nothing through until strictly after the wait. Then the next call makes it **HALF_OPEN** and is the
-//!   first probe. The wait grows with every opening that follows without a recovery, up to a cap, and is then lengthened
-//!   by a seeded random share, so that instances don't probe together.
+//!   first probe. The wait can be made to grow with every opening that follows without a recovery, up to a cap, and is then
+//!   lengthened by a seeded random share, so that instances don't probe together.
 //! - **HALF_OPEN** lets exactly the configured number of probes through, never refilled by finished ones, and decides
 //!   when the smaller of that number and the minimum number of calls have ended. An ignored or abandoned probe gives
 //!   its permit back. A period in which a probe is under way and none ends by a deadline opens again.

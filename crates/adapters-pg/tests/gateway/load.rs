@@ -72,13 +72,6 @@ async fn a_healthy_gateway_is_never_cut_off() {
     }
 }
 
-/// The waits of an outage don't grow here, as in the settings' defaults: "back within the open wait".
-fn steady() -> GatewayConfig {
-    let mut config = GatewayConfig::default();
-    config.payment.circuit.open_wait_factor = 1.0;
-    config
-}
-
 /// A gateway that can be switched off: then it refuses connections, or swallows requests.
 fn switchable(hangs: bool) -> (Arc<Model>, Arc<AtomicBool>) {
     let off = Arc::new(AtomicBool::new(false));
@@ -99,7 +92,7 @@ async fn a_dead_gateway_is_cut_off_within_the_minimum_number_of_calls() {
     for hangs in [true, false] {
         let (model, off) = switchable(hangs);
         off.store(true, Ordering::SeqCst);
-        let gateway = guarded(&model, steady());
+        let gateway = guarded(&model, GatewayConfig::default());
         let mut calls = 0;
         while gateway.circuits().list()[0].state == "CLOSED" {
             let _outcome = charge(&gateway).await;
@@ -119,7 +112,7 @@ fn requests_between(model: &Model, from: Instant, to: Instant) -> usize {
 async fn an_outage_under_load_is_cut_off_probed_and_overcome() {
     for hangs in [true, false] {
         let (model, off) = switchable(hangs);
-        let gateway = guarded(&model, steady());
+        let gateway = guarded(&model, GatewayConfig::default());
         let interval = ms(20); // 50 orders a second
         // Healthy for 10 s, dead for 60 s, healthy again.
         let begun = Instant::now();
@@ -170,11 +163,50 @@ async fn an_outage_under_load_is_cut_off_probed_and_overcome() {
     }
 }
 
+/// How long a gateway that refused connections for two minutes and `more`, and whose first three calls then take over a
+/// second, stays cut off although it is there.
+async fn cut_off_after_a_slow_start(more: Duration) -> Duration {
+    let back = Instant::now() + Duration::from_secs(120) + more;
+    let mut calls = 0;
+    let model = Model::new(
+        move |_| {
+            if Instant::now() < back {
+                return (ms(1), refused());
+            }
+            calls += 1;
+            if calls <= 3 { (ms(1000), timed_out()) } else { (ms(300), accepted()) }
+        },
+        |_| (ms(5), Ok(Lookup::NotFound)),
+    );
+    let gateway = guarded(&model, GatewayConfig::default());
+    let orders = place(&gateway, 1600, ms(100));
+    let closed = async {
+        tokio::time::sleep_until(back).await;
+        while gateway.circuits().list()[0].state != "CLOSED" {
+            tokio::time::sleep(ms(10)).await;
+        }
+        back.elapsed()
+    };
+    tokio::join!(closed, orders).0
+}
+
+/// Its first probes time out, and the circuit opens once more: for one wait, not for the longest (docs/adr/0010).
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_starts_slowly_is_back_within_two_waits() {
+    let mut worst = Duration::ZERO;
+    for seconds in 0..12 {
+        worst = worst.max(cut_off_after_a_slow_start(Duration::from_secs(seconds)).await);
+    }
+    println!("cut off for {worst:?} at worst");
+    // Two waits of 5 s and 20 %, three probes that time out, three that succeed, and the next order after each wait.
+    assert!(worst <= Duration::from_secs(12) + ms(1000 + 300 + 300), "{worst:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn retries_of_an_outage_stay_within_the_budget_even_without_a_circuit() {
     let (model, off) = switchable(false);
     off.store(true, Ordering::SeqCst);
-    let gateway = guarded(&model, steady());
+    let gateway = guarded(&model, GatewayConfig::default());
     gateway.circuits().set("pg-payment", "DISABLED").unwrap();
     let seconds = 60;
     let tally = place(&gateway, 100 * seconds, ms(10)).await;

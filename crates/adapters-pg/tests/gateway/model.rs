@@ -132,6 +132,7 @@ impl Transport for Model {
                 amount: Money::new(5000).unwrap(),
                 status: TransactionStatus::Success,
                 reason: None,
+                made_before: None,
             }),
         })
     }
@@ -156,7 +157,7 @@ pub(crate) fn guarded(model: &Arc<Model>, config: GatewayConfig) -> Arc<GuardedG
 pub(crate) fn request_until(deadline: Instant) -> ChargeRequest {
     ChargeRequest {
         merchant: MerchantId::new("holdfast").unwrap(),
-        order_ref: OrderId::new(7).unwrap().into(),
+        order_ref: GatewayOrderRef::from_gateway("000007"),
         card_type: CardType::Kb,
         card_number: "1234-5678-9814-1451".parse().unwrap(),
         amount: Money::new(5000).unwrap(),

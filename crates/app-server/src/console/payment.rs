@@ -15,10 +15,10 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use application::Policy;
 use application::examine::Examined;
-use domain::settlement::Settled;
 use askama::Template;
 use domain::ports::{Cause, DiscrepancyView, OrderView, PaymentView, StoreError};
-use domain::{GatewayOrderRef, OrderStatus, PaymentId, PaymentState, PaymentStatus, Timestamp};
+use domain::settlement::Settled;
+use domain::{OrderStatus, PaymentId, PaymentState, PaymentStatus, Timestamp};
 use std::time::Duration;
 
 /// A step of the timeline.

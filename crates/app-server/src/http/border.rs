@@ -6,6 +6,7 @@ use super::envelope::render_failure;
 use super::failure::{Case, Failure};
 use super::locale::Preferences;
 use super::wire::Wire;
+use crate::proxies::Proxies;
 use crate::state::{Limiter, Prepared};
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -17,6 +18,7 @@ use actix_web::http::header::{
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage as _, HttpRequest, HttpResponse, ResponseError, web};
 use bootstrap::settings::Locale;
+use std::net::IpAddr;
 
 /// Without the border (it is always there) a failure would be told like this.
 impl ResponseError for Failure {
@@ -52,7 +54,7 @@ pub(crate) async fn border(
 
     let limited = request
         .app_data::<web::Data<Limiter>>()
-        .and_then(|limiter| limiter.check_address(request.peer_addr()?.ip()).err());
+        .and_then(|limiter| limiter.check_address(client(&request)?).err());
     let too_large = prepared.and_then(|prepared| prepared.head.check(request.head()).err());
     let wire = Wire::take(&mut request);
     let response = match limited.or(too_large) {
@@ -65,6 +67,12 @@ pub(crate) async fn border(
     let is_docs = response.request().path().starts_with("/docs");
     finish(response.headers_mut(), preferences, &label, is_docs);
     Ok(wire.fit(response))
+}
+
+/// Who asks, as far as the proxies in front are believed.
+fn client(request: &ServiceRequest) -> Option<IpAddr> {
+    let peer = request.peer_addr()?.ip();
+    Some(request.app_data::<web::Data<Proxies>>()?.client(peer, request.headers()))
 }
 
 /// A failed call's answer, in the form its client can read. What the framework refused by itself (there is hardly

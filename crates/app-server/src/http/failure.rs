@@ -136,6 +136,7 @@ table! {
     // Who asks.
     TokenRequired => Unauthorized, "TOKEN_REQUIRED", DEBUG;
     InvalidToken => Unauthorized, "INVALID_TOKEN", INFO;
+    UserIdNotTrusted => Unauthorized, "USER_ID_NOT_TRUSTED", DEBUG;
     SelfChargeDisabled => Forbidden, "SELF_CHARGE_DISABLED", INFO;
     LoopbackOnly => Forbidden, "LOOPBACK_ONLY", WARN;
     CrossSite => Forbidden, "CROSS_SITE", WARN;

@@ -30,7 +30,9 @@ impl From<PlaceOrderError> for Failure {
             PlaceOrderError::IdempotencyKeyReused => Case::IdempotencyKeyReused,
             PlaceOrderError::Conflict => Case::ConcurrentUpdate,
             PlaceOrderError::Unavailable(BatchError::Full | BatchError::TooLate) => Case::Overloaded,
-            PlaceOrderError::Unavailable(BatchError::Store(_) | BatchError::Abandoned) => Case::DatabaseUnavailable,
+            PlaceOrderError::Unavailable(BatchError::Store(_) | BatchError::Abandoned) => {
+                Case::DatabaseUnavailable
+            }
             PlaceOrderError::OutcomeUnknown => Case::OutcomeUnknown,
             PlaceOrderError::Internal(_) => Case::Internal,
         };

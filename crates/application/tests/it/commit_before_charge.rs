@@ -2,16 +2,17 @@
 //! before the gateway is asked to charge; and whatever goes wrong before that, it is not asked.
 
 use crate::world::won;
-use application::place_order::{PlaceOrderOutcome, place_order};
-use application::{CallbackTokens, Io, PlaceOrder, PlaceOrderError, Policy};
-use domain::placement::OrderLines;
+use application::place_order::PlaceOrderOutcome;
+use application::{Adapters, Application, BatchError, CallbackTokens, PlaceOrder, PlaceOrderError, Policy};
+use domain::placement::{OrderLines, Placing};
 use domain::ports::{
     ChargeOutcome, CommitError, FailureCause, GatewayAnswer, MockEntropy, MockPaymentGateway, MockQueries,
     MockStore, MockStoreTx, NewOrderIds, ProductForSale, StoreError,
 };
 use domain::{CardType, MerchantId, Money, OrderId, PaymentId, ProductId, Quantity, Stock, UserId};
 use mockall::Sequence;
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 use time::macros::datetime;
 
@@ -21,62 +22,53 @@ fn lost() -> StoreError {
     StoreError::Unavailable { what: "a test".into() }
 }
 
-/// Opens TX1, whose commit comes to `commit`.
+fn payment() -> PaymentId {
+    PaymentId::new(1).unwrap()
+}
+
+/// What the shop has: one piece at 5000 won.
+fn placing() -> Placing {
+    let id = ProductId::new(1).unwrap();
+    let product = ProductForSale { id, name: "p".into(), price: won(5000), stock: Stock::new(1).unwrap() };
+    Placing {
+        now: datetime!(2026-01-01 00:00 UTC),
+        installation: "shop1".into(),
+        ids: vec![NewOrderIds { order_id: OrderId::new(100_001).unwrap(), payment_id: payment() }],
+        products: BTreeMap::from([(id, product)]),
+        points: BTreeMap::new(),
+        coupons: BTreeMap::new(),
+        keys: BTreeMap::new(),
+    }
+}
+
+/// The next steps: TX1 is opened, stored to, and committed with `commit`.
 fn place(store: &mut MockStore, order: &mut Sequence, commit: Commit) {
-    let (opened, tx) = opening(store, order, "place_order");
-    let mut tx = tx;
-    tx.expect_now().return_const(datetime!(2026-01-01 00:00 UTC));
-    tx.expect_next_order_ids().times(1).returning(|| {
-        let (order_id, payment_id) = (OrderId::new(100_001).unwrap(), PaymentId::new(1).unwrap());
-        Ok(NewOrderIds { order_id, payment_id })
-    });
-    tx.expect_lock_products().times(1).returning(|ids| {
-        let (price, stock) = (won(5000), Stock::new(1).unwrap());
-        let product = |id: &ProductId| ProductForSale { id: *id, name: "p".into(), price, stock };
-        Ok(ids.iter().map(product).collect())
-    });
-    tx.expect_move_stock().times(1).returning(|_| Ok(()));
-    tx.expect_insert_order().times(1).returning(|_| Ok(()));
-    tx.expect_insert_payment().times(1).returning(|_, _| Ok(()));
-    tx.expect_commit().times(1).in_sequence(order).return_once(move || commit);
-    opened.set(tx);
-}
-
-/// Opens the transaction that starts the payment; without `commit` it is rolled back.
-fn start(store: &mut MockStore, order: &mut Sequence, saved: Result<(), StoreError>, commit: Option<Commit>) {
-    let (opened, mut tx) = opening(store, order, "start_payment");
-    tx.expect_save_payment().times(1).in_sequence(order).return_once(move |_, _| saved);
-    match commit {
-        Some(commit) => {
-            tx.expect_commit().times(1).in_sequence(order).return_once(move || commit);
-        }
-        None => {
-            tx.expect_rollback().times(1).in_sequence(order).return_once(|| ());
-        }
-    }
-    opened.set(tx);
-}
-
-/// The transaction of a `begin` that is already the next step, to be filled in: steps count in the order in which they
-/// are expected, and what happens in a transaction comes after its beginning.
-struct Opened(Arc<Mutex<Option<MockStoreTx>>>);
-
-impl Opened {
-    fn set(self, tx: MockStoreTx) {
-        *self.0.lock().unwrap() = Some(tx);
-    }
-}
-
-fn opening(store: &mut MockStore, order: &mut Sequence, name: &'static str) -> (Opened, MockStoreTx) {
-    let tx = Arc::new(Mutex::new(None::<MockStoreTx>));
-    let given = Arc::clone(&tx);
-    store
-        .expect_begin()
-        .withf(move |begun| begun == name)
+    let (hand_over, tx) = std::sync::mpsc::channel::<MockStoreTx>();
+    let tx = std::sync::Mutex::new(tx);
+    store.expect_open_placing().withf(|needs| needs.len() == 1).times(1).in_sequence(order).return_once(
+        move |_| {
+            let tx = tx.lock().unwrap().recv().unwrap();
+            Ok((Box::new(tx), placing()))
+        },
+    );
+    let mut tx = MockStoreTx::new();
+    tx.expect_store_orders()
+        .withf(|orders| orders.len() == 1 && orders[0].callback_token_hash.is_some())
         .times(1)
         .in_sequence(order)
-        .return_once(move |_| Ok(Box::new(given.lock().unwrap().take().unwrap())));
-    (Opened(tx), MockStoreTx::new())
+        .return_once(|_| Ok(()));
+    tx.expect_commit().times(1).in_sequence(order).return_once(move || commit);
+    hand_over.send(tx).unwrap();
+}
+
+/// The next step: the payment is started, in a transaction of its own.
+fn start(store: &mut MockStore, order: &mut Sequence, started: Result<BTreeSet<PaymentId>, StoreError>) {
+    store
+        .expect_start_payments()
+        .withf(|ids| ids == [payment()])
+        .times(1)
+        .in_sequence(order)
+        .return_once(move |_| started);
 }
 
 fn command() -> PlaceOrder {
@@ -96,15 +88,25 @@ async fn run(
     mut store: MockStore,
     gateway: MockPaymentGateway,
 ) -> Result<PlaceOrderOutcome, PlaceOrderError> {
-    store.expect_begin().withf(|name| name == "record_answer").returning(|_| Err(lost()));
+    store.expect_open_settling().returning(|_| Err(lost()));
     let mut queries = MockQueries::new();
     queries.expect_order().returning(|_, _| Ok(None));
     let mut entropy = MockEntropy::new();
     entropy.expect_token().return_const([7; 32]);
     entropy.expect_fraction().return_const(0.5);
-    let mut io = Io::new(Arc::new(store), Arc::new(queries), Arc::new(gateway), Arc::new(entropy));
+    let (store, queries) = (Arc::new(store), Arc::new(queries));
+    let adapters = Adapters {
+        store: Arc::clone(&store) as _,
+        settlement_store: store,
+        queries: Arc::clone(&queries) as _,
+        settlement_queries: Arc::clone(&queries) as _,
+        health_queries: queries,
+        gateway: Arc::new(gateway),
+        entropy: Arc::new(entropy),
+    };
     let policy = Policy::new(MerchantId::new("shop").unwrap(), "http://localhost:8080");
-    place_order(&mut io, &policy, &CallbackTokens::new(b"s").unwrap(), command()).await
+    let app = Application::new(adapters, policy, CallbackTokens::new(b"s").unwrap());
+    app.place_order(command()).await
 }
 
 fn never_asked() -> MockPaymentGateway {
@@ -113,21 +115,26 @@ fn never_asked() -> MockPaymentGateway {
     gateway
 }
 
+fn uncertain() -> ChargeOutcome {
+    let answer = GatewayAnswer::Uncertain { cause: FailureCause("ReadTimeout") };
+    ChargeOutcome { answer, watch: false }
+}
+
 #[tokio::test(start_paused = true)]
 async fn both_commits_come_before_the_charge() {
     let mut order = Sequence::new();
     let (mut store, mut gateway) = (MockStore::new(), MockPaymentGateway::new());
     place(&mut store, &mut order, Ok(()));
-    start(&mut store, &mut order, Ok(()), Some(Ok(())));
+    start(&mut store, &mut order, Ok(BTreeSet::from([payment()])));
     gateway
         .expect_charge()
-        .withf(|request| request.amount == won(5000) && request.order_ref.as_str() == "100001")
+        .withf(|request| {
+            // The installation's name, the order, and what was drawn for it.
+            request.amount == won(5000) && request.order_ref.as_str() == "shop1-100001-0707070707070707"
+        })
         .times(1)
         .in_sequence(&mut order)
-        .return_once(|_| ChargeOutcome {
-            answer: GatewayAnswer::Uncertain { cause: FailureCause("ReadTimeout") },
-            watch: false,
-        });
+        .return_once(|_| uncertain());
     let outcome = run(store, gateway).await.unwrap();
     assert!(matches!(outcome, PlaceOrderOutcome::Confirming(_)));
 }
@@ -137,7 +144,8 @@ async fn nothing_is_charged_when_tx1_was_rolled_back() {
     let mut order = Sequence::new();
     let mut store = MockStore::new();
     place(&mut store, &mut order, Err(CommitError::RolledBack(lost())));
-    assert_eq!(run(store, never_asked()).await, Err(PlaceOrderError::Unavailable(lost())));
+    let unavailable = PlaceOrderError::Unavailable(BatchError::Store(lost()));
+    assert_eq!(run(store, never_asked()).await, Err(unavailable));
 }
 
 /// A9: a commit of unknown outcome is never followed by a gateway call, nor tried again.
@@ -149,37 +157,23 @@ async fn nothing_is_charged_when_tx1s_outcome_is_unknown() {
     assert_eq!(run(store, never_asked()).await, Err(PlaceOrderError::OutcomeUnknown));
 }
 
+/// Not stored, or nobody knows, or somebody else moved the payment, so that it is not ours to send any more.
 #[tokio::test(start_paused = true)]
-async fn nothing_is_charged_when_the_start_is_not_durable() {
-    for commit in [CommitError::RolledBack(lost()), CommitError::OutcomeUnknown] {
+async fn nothing_is_charged_when_the_start_is_not_durable_or_not_ours() {
+    let other = PaymentId::new(2).unwrap();
+    for started in [
+        Err(lost()),
+        Err(StoreError::Conflict { what: "version".into() }),
+        Ok(BTreeSet::new()),
+        Ok(BTreeSet::from([other])),
+    ] {
         let mut order = Sequence::new();
         let mut store = MockStore::new();
         place(&mut store, &mut order, Ok(()));
-        start(&mut store, &mut order, Ok(()), Some(Err(commit)));
+        start(&mut store, &mut order, started);
         let outcome = run(store, never_asked()).await.unwrap();
         assert!(matches!(outcome, PlaceOrderOutcome::Confirming(_)));
     }
-}
-
-/// Somebody else moved the payment: it is not ours to send any more.
-#[tokio::test(start_paused = true)]
-async fn nothing_is_charged_when_the_start_was_lost() {
-    let mut order = Sequence::new();
-    let mut store = MockStore::new();
-    place(&mut store, &mut order, Ok(()));
-    start(&mut store, &mut order, Err(StoreError::Conflict { what: "version".into() }), None);
-    let outcome = run(store, never_asked()).await.unwrap();
-    assert!(matches!(outcome, PlaceOrderOutcome::Confirming(_)));
-}
-
-#[tokio::test(start_paused = true)]
-async fn nothing_is_charged_when_the_start_could_not_be_saved() {
-    let mut order = Sequence::new();
-    let mut store = MockStore::new();
-    place(&mut store, &mut order, Ok(()));
-    start(&mut store, &mut order, Err(lost()), None);
-    let outcome = run(store, never_asked()).await.unwrap();
-    assert!(matches!(outcome, PlaceOrderOutcome::Confirming(_)));
 }
 
 /// The same TX1 is tried again after a lost race, and what is charged is what the second one committed.
@@ -191,12 +185,11 @@ async fn a_lost_race_repeats_only_what_comes_before_the_commit() {
     let began = tokio::time::Instant::now();
     place(&mut store, &mut order, Err(race));
     place(&mut store, &mut order, Ok(()));
-    start(&mut store, &mut order, Ok(()), Some(Ok(())));
+    start(&mut store, &mut order, Ok(BTreeSet::from([payment()])));
     gateway.expect_charge().times(1).in_sequence(&mut order).return_once(move |_| {
         // Halfway between 100 and 500 ms, as the randomness of this test says.
         assert_eq!(began.elapsed(), Duration::from_millis(300));
-        let answer = GatewayAnswer::Uncertain { cause: FailureCause("ReadTimeout") };
-        ChargeOutcome { answer, watch: false }
+        uncertain()
     });
     assert!(run(store, gateway).await.is_ok());
 }

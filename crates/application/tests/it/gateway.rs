@@ -3,12 +3,12 @@
 
 use async_trait::async_trait;
 use domain::ports::{
-    ChargeOutcome, ChargeRequest, FailureCause, GatewayAnswer, Lookup, LookupError, PaymentGateway,
+    ChargeOutcome, ChargeRequest, FailureCause, GatewayAnswer, Lookup, LookupError, Oddity, PaymentGateway,
     TransactionSummary,
 };
 use domain::settlement::{Transaction, TransactionStatus};
-use domain::{FailureMessage, GatewayKey, GatewayOrderRef, MerchantId, Money, OrderId, PaymentStatus};
-use std::collections::VecDeque;
+use domain::{FailureMessage, GatewayKey, GatewayOrderRef, MerchantId, Money, PaymentStatus};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use test_support::{FakeDatabase, Fault, Faults, Site};
@@ -50,11 +50,12 @@ pub(crate) struct Plan {
     pub(crate) made: Vec<Made>,
     pub(crate) reply: Reply,
     pub(crate) watch: bool,
+    pub(crate) answered_after: Duration,
 }
 
 impl Plan {
     pub(crate) fn new(reply: Reply, made: Vec<Made>) -> Self {
-        Self { made, reply, watch: false }
+        Self { made, reply, watch: false, answered_after: Duration::from_millis(300) }
     }
 }
 
@@ -65,7 +66,9 @@ struct Held {
     appears_at: Instant,
     decided_at: Instant,
     hidden: bool,
+    odd: Option<Oddity>,
     listing_only: bool,
+    unlisted: bool,
 }
 
 #[derive(Debug, Default)]
@@ -74,18 +77,29 @@ struct State {
     held: Vec<Held>,
     charges: Vec<ChargeRequest>,
     queries: usize,
+    /// Look-ups of lists, each with its moment.
+    listed: Vec<(Instant, GatewayOrderRef)>,
+    query_takes: Duration,
+    under_way: usize,
+    most_at_once: usize,
     down: bool,
 }
 
 pub(crate) struct TestGateway {
     state: Mutex<State>,
-    database: FakeDatabase,
+    /// Of the shops that use it.
+    databases: Mutex<Vec<FakeDatabase>>,
     faults: Mutex<Arc<dyn Faults>>,
 }
 
 impl TestGateway {
     pub(crate) fn new(database: FakeDatabase, faults: Arc<dyn Faults>) -> Self {
-        Self { state: Mutex::default(), database, faults: Mutex::new(faults) }
+        Self { state: Mutex::default(), databases: Mutex::new(vec![database]), faults: Mutex::new(faults) }
+    }
+
+    /// Another shop uses it, too.
+    pub(crate) fn serve(&self, database: FakeDatabase) {
+        self.databases.lock().unwrap().push(database);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -118,21 +132,41 @@ impl TestGateway {
         self.state().queries
     }
 
+    /// A look-up takes so long.
+    pub(crate) fn set_query_takes(&self, takes: Duration) {
+        self.state().query_takes = takes;
+    }
+
+    /// The most look-ups that were under way at once. One examination makes one after the other.
+    pub(crate) fn most_at_once(&self) -> usize {
+        self.state().most_at_once
+    }
+
+    /// When each order's list was asked for.
+    pub(crate) fn lists_asked(&self) -> BTreeMap<GatewayOrderRef, Vec<Instant>> {
+        let mut asked = BTreeMap::<_, Vec<_>>::new();
+        for (at, order_ref) in &self.state().listed {
+            asked.entry(order_ref.clone()).or_default().push(*at);
+        }
+        asked
+    }
+
     pub(crate) fn key(number: usize) -> GatewayKey {
         GatewayKey::new(format!("20260101:TR:{number:06}")).unwrap()
     }
 
     /// Makes a transaction of an order behind everybody's back; gives its key.
-    pub(crate) fn put(&self, order_id: OrderId, amount: Money, made: &Made) -> GatewayKey {
+    pub(crate) fn put(&self, order_ref: &GatewayOrderRef, amount: Money, made: &Made) -> GatewayKey {
         let mut state = self.state();
         let key = Self::key(state.held.len() + 1);
         let appears_at = Instant::now() + made.appears_after;
         let transaction = Transaction {
             key: key.clone(),
-            order_ref: GatewayOrderRef::from(order_id),
+            order_ref: order_ref.clone(),
             amount: made.amount.map_or(amount, |won| Money::new(won).unwrap()),
             status: TransactionStatus::Pending,
             reason: None,
+            made_before: None,
         };
         let decided_at = appears_at + made.decided_after;
         state.held.push(Held {
@@ -141,7 +175,9 @@ impl TestGateway {
             appears_at,
             decided_at,
             hidden: false,
+            odd: None,
             listing_only: false,
+            unlisted: false,
         });
         key
     }
@@ -174,6 +210,26 @@ impl TestGateway {
         held.listing_only = listing_only;
     }
 
+    /// No list shows it.
+    pub(crate) fn set_unlisted(&self, key: &GatewayKey) {
+        let mut state = self.state();
+        state.held.iter_mut().find(|held| held.transaction.key == *key).unwrap().unlisted = true;
+    }
+
+    /// Looked up by its key, it is answered with something of no use.
+    pub(crate) fn set_odd(&self, key: &GatewayKey, odd: Option<Oddity>) {
+        let mut state = self.state();
+        state.held.iter_mut().find(|held| held.transaction.key == *key).unwrap().odd = odd;
+    }
+
+    fn odd(&self, key: &GatewayKey) -> Option<Oddity> {
+        self.state().held.iter().find(|held| held.transaction.key == *key)?.odd
+    }
+
+    fn is_unlisted(&self, key: &GatewayKey) -> bool {
+        self.state().held.iter().any(|held| held.transaction.key == *key && held.unlisted)
+    }
+
     fn is_listing_only(&self, key: &GatewayKey) -> bool {
         self.state().held.iter().any(|held| held.transaction.key == *key && held.listing_only)
     }
@@ -193,15 +249,16 @@ impl TestGateway {
     /// What holds at the moment a request leaves: its payment is IN_PROGRESS, durably, and nobody asked before.
     fn inspect(&self, request: &ChargeRequest) {
         assert!(Instant::now().into_std() <= request.deadline, "a request left after its deadline");
-        let status = self.database.read(|tables| {
-            let row = tables
-                .payments
-                .values()
-                .find(|row| GatewayOrderRef::from(row.record.payment.value.order_id()) == request.order_ref)
-                .expect("a request for a payment that is not committed");
-            assert_eq!(row.record.payment.value.amounts().paid_amount(), request.amount);
-            row.record.payment.value.status()
+        let databases = self.databases.lock().unwrap().clone();
+        let asks = databases.iter().find_map(|database| {
+            database.read(|tables| {
+                let mut rows = tables.payments.values();
+                rows.find(|row| row.record.order_ref == request.order_ref).map(|row| row.record.clone())
+            })
         });
+        let record = asks.expect("a request for a payment that is not committed");
+        assert_eq!(record.payment.amounts().paid_amount(), request.amount);
+        let status = record.payment.status();
         // A callback or the reconciler may have ended it in the very moment; PENDING would be "surely not asked yet".
         assert_ne!(status, PaymentStatus::Pending, "a request left before IN_PROGRESS was committed");
         let before =
@@ -211,9 +268,18 @@ impl TestGateway {
 
     async fn ask(&self, call: &'static str) -> Result<(), LookupError> {
         let fault = self.faults().before(Site::outside(call)).await;
-        let mut state = self.state();
-        state.queries += 1;
-        if state.down || fault != Fault::None { Err(unreachable()) } else { Ok(()) }
+        let (down, takes) = {
+            let mut state = self.state();
+            state.queries += 1;
+            state.under_way += 1;
+            state.most_at_once = state.most_at_once.max(state.under_way);
+            (state.down, state.query_takes)
+        };
+        if !takes.is_zero() {
+            tokio::time::sleep(takes).await;
+        }
+        self.state().under_way -= 1;
+        if down || fault != Fault::None { Err(unreachable()) } else { Ok(()) }
     }
 
     async fn answered<T>(&self, call: &'static str, answer: T) -> Result<T, LookupError> {
@@ -254,9 +320,9 @@ impl PaymentGateway for TestGateway {
             state.plans.pop_front()
         };
         let plan = plan.unwrap_or_else(|| Plan::new(Reply::Accepted, vec![made(TransactionStatus::Success)]));
-        let order_id = OrderId::new(request.order_ref.as_str().parse().unwrap()).unwrap();
-        let keys: Vec<_> = plan.made.iter().map(|made| self.put(order_id, request.amount, made)).collect();
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        let put = |made: &Made| self.put(&request.order_ref, request.amount, made);
+        let keys: Vec<_> = plan.made.iter().map(put).collect();
+        tokio::time::sleep(plan.answered_after).await;
         if self.faults().after(Site::outside("gateway.charge")).await != Fault::None {
             let answer = GatewayAnswer::Uncertain { cause: FailureCause("ReadTimeout") };
             return ChargeOutcome { answer, watch: plan.watch };
@@ -281,6 +347,9 @@ impl PaymentGateway for TestGateway {
         key: &GatewayKey,
     ) -> Result<Lookup<Transaction>, LookupError> {
         self.ask("gateway.find_by_key").await?;
+        if let Some(what) = self.odd(key) {
+            return Err(LookupError::Odd { what });
+        }
         let found = self
             .visible()
             .into_iter()
@@ -293,11 +362,12 @@ impl PaymentGateway for TestGateway {
         _merchant: &MerchantId,
         order_ref: &GatewayOrderRef,
     ) -> Result<Lookup<Vec<TransactionSummary>>, LookupError> {
+        self.state().listed.push((Instant::now(), order_ref.clone()));
         self.ask("gateway.find_by_order").await?;
         let listed: Vec<_> = self
             .visible()
             .into_iter()
-            .filter(|transaction| transaction.order_ref == *order_ref)
+            .filter(|transaction| transaction.order_ref == *order_ref && !self.is_unlisted(&transaction.key))
             .map(|Transaction { key, status, reason, .. }| TransactionSummary { key, status, reason })
             .collect();
         let answer = if listed.is_empty() { Lookup::NotFound } else { Lookup::Found(listed) };

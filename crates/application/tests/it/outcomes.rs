@@ -4,11 +4,10 @@
 use crate::gateway::{DECLINED, Plan, Reply, TestGateway, made};
 use crate::world::{ON_CARD, Placed, World, name, order_of, secs, won};
 use application::place_order::PlaceOrderOutcome;
-use application::settle::{Learned, Settled, settle};
-use domain::ports::{Cause, ChargeOutcome, FailureCause, GatewayAnswer};
 use domain::settlement::TransactionStatus::{Failed, Success};
-use domain::{FailureMessage, Money, OrderStatus, PaymentMethod, PaymentStatus};
+use domain::{Money, OrderStatus, PaymentMethod, PaymentStatus};
 use std::time::Duration;
+use test_support::Fault;
 
 /// Runs one order through `plan`; gives what the buyer was told.
 async fn order(world: &World, plan: Plan) -> (PlaceOrderOutcome, Placed) {
@@ -17,7 +16,7 @@ async fn order(world: &World, plan: Plan) -> (PlaceOrderOutcome, Placed) {
     let placed = Placed::of(order_of(&outcome));
     // What the buyer is told is what is stored.
     let told = order_of(&outcome);
-    assert_eq!((told.payment.payment.value.status(), told.order.status()), world.status(placed));
+    assert_eq!((told.payment.payment.status(), told.order.status()), world.status(placed));
     assert_eq!(told.payment.payment, world.record(placed).payment);
     (outcome, placed)
 }
@@ -28,11 +27,11 @@ async fn accepted_is_in_progress_with_its_key() {
     let (outcome, placed) = order(&world, Plan::new(Reply::Accepted, vec![made(Success)])).await;
     assert_eq!(name(&outcome), "in progress");
     assert_eq!(world.status(placed), (PaymentStatus::InProgress, OrderStatus::Placed));
-    assert_eq!(world.record(placed).payment.value.key(), Some(&TestGateway::key(1)));
+    assert_eq!(world.record(placed).payment.key(), Some(&TestGateway::key(1)));
     assert!(world.taken());
     let charge = world.gateway.charges().remove(0);
-    assert_eq!((charge.amount, charge.order_ref.as_str()), (won(ON_CARD), "100001"));
-    let amounts = *world.record(placed).payment.value.amounts();
+    assert_eq!((charge.amount, charge.order_ref), (won(ON_CARD), world.order_ref(placed)));
+    let amounts = *world.record(placed).payment.amounts();
     assert_eq!(amounts.method(), PaymentMethod::Mixed);
     world.a_day().await;
     assert_eq!(world.status(placed), (PaymentStatus::Paid, OrderStatus::Paid));
@@ -99,11 +98,11 @@ async fn uncertain_waits_and_is_paid() {
     let (outcome, placed) = order(&world, Plan::new(Reply::Uncertain, vec![made(Success)])).await;
     assert_eq!(name(&outcome), "confirming");
     assert_eq!(world.status(placed), (PaymentStatus::InProgress, OrderStatus::Placed));
-    assert_eq!(world.record(placed).payment.value.key(), None);
+    assert_eq!(world.record(placed).payment.key(), None);
     assert!(world.taken());
     world.minutes(2).await;
     assert_eq!(world.status(placed), (PaymentStatus::Paid, OrderStatus::Paid));
-    assert_eq!(world.record(placed).payment.value.key(), Some(&TestGateway::key(1)));
+    assert_eq!(world.record(placed).payment.key(), Some(&TestGateway::key(1)));
     world.a_day().await;
     world.assert_quiet();
 }
@@ -164,8 +163,8 @@ async fn without_anything_on_the_card_the_gateway_is_not_asked() {
     let placed = Placed::of(order_of(&outcome));
     assert_eq!(world.status(placed), (PaymentStatus::Paid, OrderStatus::Paid));
     let record = world.record(placed);
-    assert_eq!(record.payment.value.amounts().paid_amount(), Money::ZERO);
-    assert_eq!((record.card, record.payment.value.key()), (None, None));
+    assert_eq!(record.payment.amounts().paid_amount(), Money::ZERO);
+    assert_eq!((record.card, record.payment.key()), (None, None));
     assert!(world.gateway.charges().is_empty());
     assert_eq!(world.next_look(placed), None);
     world.a_day().await;
@@ -188,32 +187,23 @@ async fn a_second_charge_of_one_order_goes_to_the_ledger() {
     }
 }
 
-/// What the answer to our own request does to a payment that others have moved meanwhile.
-async fn late_answer(world: &World, placed: Placed, answer: GatewayAnswer, watch: bool) -> Settled {
-    let outcome = ChargeOutcome { answer, watch };
-    let learned = Learned::Answer(&outcome);
-    let settlement = settle(&mut world.io(), &world.policy, placed.payment_id, learned, Cause::Api).await;
-    settlement.unwrap().settled
-}
-
-fn accepted(key: usize) -> GatewayAnswer {
-    let status = domain::settlement::TransactionStatus::Pending;
-    GatewayAnswer::Accepted { key: TestGateway::key(key), status }
-}
-
 /// The gateway has it, as somebody else has learned: a request that did not get through is no reason to give it back.
 #[tokio::test(start_paused = true)]
 async fn an_answer_never_fails_a_payment_whose_transaction_is_known() {
-    let cause = FailureCause("ConnectRefused");
-    let retry_after = secs(1);
-    for answer in [
-        GatewayAnswer::NotReached { cause, retry_after },
-        GatewayAnswer::CircuitOpen { retry_after },
-        GatewayAnswer::Rejected { message: FailureMessage::new("no").unwrap() },
-    ] {
+    for reply in [Reply::NotReached, Reply::CircuitOpen, Reply::Rejected] {
         let world = World::new().await;
-        let (_, placed) = order(&world, Plan::new(Reply::Accepted, vec![made(Success)])).await;
-        assert_eq!(late_answer(&world, placed, answer, true).await, Settled::InProgress);
+        let slow = crate::gateway::Made { decided_after: secs(20), ..made(Success) };
+        // The call stands still beyond its deadline; meanwhile a callback names the transaction.
+        let plan = Plan { watch: true, answered_after: secs(7), ..Plan::new(reply, vec![slow]) };
+        let learned = async {
+            tokio::time::sleep(secs(3)).await;
+            let placed = crate::world::only(&world);
+            world.callback(placed, &TestGateway::key(1)).await;
+            tokio::time::sleep(secs(3)).await;
+            assert_eq!(world.record(placed).payment.key(), Some(&TestGateway::key(1)));
+        };
+        let ((outcome, placed), ()) = tokio::join!(order(&world, plan), learned);
+        assert_eq!(name(&outcome), "in progress", "{reply:?}");
         assert_eq!(world.status(placed), (PaymentStatus::InProgress, OrderStatus::Placed));
         assert!(world.taken());
         world.a_day().await;
@@ -222,32 +212,23 @@ async fn an_answer_never_fails_a_payment_whose_transaction_is_known() {
     }
 }
 
-/// The payment has ended; the answer changes nothing, but what it says about further charges counts.
+/// The commit of the answer's record may be stored or not: it is recorded again, and leaves one row in the history.
 #[tokio::test(start_paused = true)]
-async fn an_answer_after_the_end_is_watched_by_what_it_says() {
-    for (answer, watch, looks) in
-        [(accepted(1), false, false), (accepted(1), true, true), (accepted(2), false, true)]
-    {
-        let world = World::new().await;
-        let (_, placed) = order(&world, Plan::new(Reply::Accepted, vec![made(Success)])).await;
-        world.minutes(2).await;
-        assert_eq!((world.status(placed).0, world.next_look(placed)), (PaymentStatus::Paid, None));
-        assert_eq!(late_answer(&world, placed, answer, watch).await, Settled::AlreadyEnded);
-        assert_eq!(world.next_look(placed), looks.then(|| secs(60)));
-        assert_eq!(world.status(placed), (PaymentStatus::Paid, OrderStatus::Paid));
-        world.a_day().await;
-        assert!(world.ledger().is_empty());
-        world.assert_quiet();
+async fn an_answer_whose_commit_was_lost_is_recorded_once() {
+    for stored in [false, true] {
+        for (reply, told) in [(Reply::Accepted, "in progress"), (Reply::Rejected, "refused")] {
+            let world = World::new().await;
+            let lost = crate::faults::strike("settle", "tx.commit", 1, Fault::CommitUnknown { stored });
+            let transactions = if reply == Reply::Accepted { vec![made(Success)] } else { vec![] };
+            world.gateway.plan(Plan::new(reply, transactions));
+            let outcome = world.program(lost.clone()).place_order(world.command()).await.unwrap();
+            // Ended by the first try: that is what the second one finds.
+            assert_eq!((name(&outcome), lost.met() >= 1), (told, true), "{stored}");
+            let placed = Placed::of(order_of(&outcome));
+            assert_eq!(world.database.read(|tables| tables.history(placed.payment_id).count()), 3);
+            assert_eq!(world.nothing_taken(), reply == Reply::Rejected);
+            world.a_day().await;
+            world.assert_quiet();
+        }
     }
-}
-
-/// The same answer again, as after a commit whose answer was lost, leaves one row in the history.
-#[tokio::test(start_paused = true)]
-async fn the_same_answer_again_changes_nothing() {
-    let world = World::new().await;
-    let (_, placed) = order(&world, Plan::new(Reply::Accepted, vec![made(Success)])).await;
-    let rows = |world: &World| world.database.read(|tables| tables.history(placed.payment_id).count());
-    let before = rows(&world);
-    assert_eq!(late_answer(&world, placed, accepted(1), false).await, Settled::InProgress);
-    assert_eq!(rows(&world), before);
 }

@@ -1,15 +1,12 @@
 //! The reconciler: the table of spec 01 section 5 row by row, and how turns, claims, back-off, parking and the interlock
 //! keep them apart (F58 to F72).
 
-use crate::faults::strike;
+use crate::faults::{slow, strike};
 use crate::gateway::{DECLINED, Made, Plan, Reply, TestGateway, made};
 use crate::world::{Placed, World, secs};
-use application::examine::Examined;
-use application::settle::Settled;
 use domain::settlement::DiscrepancyKind;
 use domain::settlement::TransactionStatus::{Failed, Success};
-use domain::settlement::Waiting;
-use domain::{GatewayOrderRef, OrderId, OrderStatus, PaymentStatus};
+use domain::{GatewayOrderRef, OrderStatus, PaymentStatus};
 use std::time::Duration;
 use test_support::Fault;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +15,7 @@ const PAID: (PaymentStatus, OrderStatus) = (PaymentStatus::Paid, OrderStatus::Pa
 const FAILED: (PaymentStatus, OrderStatus) = (PaymentStatus::Failed, OrderStatus::Cancelled);
 const OPEN: (PaymentStatus, OrderStatus) = (PaymentStatus::InProgress, OrderStatus::Placed);
 
-fn slow(seconds: u64) -> Made {
+fn decided_after(seconds: u64) -> Made {
     Made { decided_after: secs(seconds), ..made(Success) }
 }
 
@@ -48,12 +45,12 @@ async fn young_payments_are_left_alone() {
 async fn pending_is_treated_like_uncertain() {
     for sent in [false, true] {
         let world = World::new().await;
-        let lost = strike("place_order", "tx.commit", 1, Fault::CommitUnknown { stored: true });
+        let lost = strike("place_orders", "tx.commit", 1, Fault::CommitUnknown { stored: true });
         let outcome = world.program(lost).place_order(world.command()).await.unwrap();
         let placed = Placed::of(crate::world::order_of(&outcome));
         if sent {
-            let amount = world.record(placed).payment.value.amounts().paid_amount();
-            world.gateway.put(placed.order_id, amount, &made(Success));
+            let amount = world.record(placed).payment.amounts().paid_amount();
+            world.gateway.put(&world.order_ref(placed), amount, &made(Success));
         }
         world.minutes(4).await;
         assert_eq!(world.status(placed), if sent { PAID } else { FAILED });
@@ -66,15 +63,15 @@ async fn pending_is_treated_like_uncertain() {
 #[tokio::test(start_paused = true)]
 async fn some_still_pending_waits_and_adopts_the_key() {
     let world = World::new().await;
-    let placed = placed(&world, Reply::Uncertain, vec![made(Failed), slow(120)]).await;
+    let placed = placed(&world, Reply::Uncertain, vec![made(Failed), decided_after(120)]).await;
     world.minutes(1).await;
     let turn = world.turn().await;
     assert_eq!((turn.examined, world.status(placed)), (0, OPEN));
     // The first in the list with our amount is adopted, whatever it is: its key is asked for from now on.
-    assert_eq!(world.record(placed).payment.value.key(), Some(&key()));
+    assert_eq!(world.record(placed).payment.key(), Some(&key()));
     world.minutes(3).await;
     assert_eq!(world.status(placed), PAID);
-    assert_eq!(world.record(placed).payment.value.key(), Some(&TestGateway::key(2)));
+    assert_eq!(world.record(placed).payment.key(), Some(&TestGateway::key(2)));
     world.a_day().await;
     world.assert_quiet();
 }
@@ -83,10 +80,10 @@ async fn some_still_pending_waits_and_adopts_the_key() {
 /// was paid by the first, and is found all the same.
 #[tokio::test(start_paused = true)]
 async fn a_payment_whose_answer_was_never_stored_is_watched_when_it_is_paid() {
-    for decided_after in [3, 90] {
+    for seconds in [3, 90] {
         let world = World::new().await;
         let late = Made { appears_after: secs(400), ..made(Success) };
-        let placed = placed(&world, Reply::Uncertain, vec![slow(decided_after), late]).await;
+        let placed = placed(&world, Reply::Uncertain, vec![decided_after(seconds), late]).await;
         world.minutes(3).await;
         assert_eq!(world.status(placed), PAID);
         world.a_day().await;
@@ -111,7 +108,7 @@ async fn all_failed_fails_with_the_gateways_reason() {
 #[tokio::test(start_paused = true)]
 async fn five_minutes_of_pending_are_forced() {
     let world = World::new().await;
-    let placed = placed(&world, Reply::Accepted, vec![slow(20 * 60)]).await;
+    let placed = placed(&world, Reply::Accepted, vec![decided_after(20 * 60)]).await;
     world.minutes(4).await;
     assert_eq!(world.status(placed), OPEN);
     tokio::time::sleep(secs(60)).await;
@@ -186,7 +183,7 @@ async fn a_lost_key_is_a_row_and_a_wait() {
         let placed = placed(&world, Reply::Accepted, vec![made(Success)]).await;
         if overwritten {
             world.gateway.alter(&key(), |transaction| {
-                transaction.order_ref = GatewayOrderRef::from(OrderId::new(999_999).unwrap());
+                transaction.order_ref = GatewayOrderRef::from_gateway("other-999999-0123456789abcdef");
             });
         } else {
             world.gateway.hide(&key(), true);
@@ -199,9 +196,8 @@ async fn a_lost_key_is_a_row_and_a_wait() {
         assert_eq!(world.failure(placed).as_deref(), Some("결제 시간 초과"));
         // It turns up again: the watch list finds it.
         world.gateway.hide(&key(), false);
-        world.gateway.alter(&key(), |transaction| {
-            transaction.order_ref = GatewayOrderRef::from(placed.order_id);
-        });
+        let reference = world.order_ref(placed);
+        world.gateway.alter(&key(), |transaction| transaction.order_ref = reference);
         world.a_day().await;
         let rows: Vec<_> = world.ledger().into_iter().map(|(kind, _)| kind).collect();
         assert_eq!(rows, [DiscrepancyKind::PgLost, DiscrepancyKind::LateSuccess]);
@@ -272,7 +268,7 @@ async fn several_reconcilers_never_meet() {
     }
     tokio::time::sleep(secs(61)).await;
     let before = world.gateway.queries();
-    let programs: Vec<_> = (0..3).map(|_| world.program(std::sync::Arc::new(Yielding))).collect();
+    let programs: Vec<_> = (0..3).map(|_| world.program(slow())).collect();
     let stop = CancellationToken::new();
     let turns = futures_util::future::join_all(programs.iter().map(|program| program.reconcile(&stop))).await;
     let turns: Vec<_> = turns.into_iter().map(Result::unwrap).collect();
@@ -285,17 +281,6 @@ async fn several_reconcilers_never_meet() {
     world.assert_quiet();
 }
 
-/// Every step takes a moment, so that several programs really interleave.
-struct Yielding;
-
-#[async_trait::async_trait]
-impl test_support::Faults for Yielding {
-    async fn before(&self, _site: test_support::Site) -> Fault {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        Fault::None
-    }
-}
-
 /// F68: the lease ended while the examiner stood still; what it learned then is old.
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_ended_changes_nothing() {
@@ -303,9 +288,6 @@ async fn a_lease_that_ended_changes_nothing() {
     #[async_trait::async_trait]
     impl test_support::Faults for Frozen {
         async fn before(&self, site: test_support::Site) -> Fault {
-            if site.within == "settle" && site.call == "tx.finish_claim" {
-                return Fault::None;
-            }
             if site.within == "settle" && site.call == "store.begin" {
                 tokio::time::sleep(secs(300)).await;
             }
@@ -313,7 +295,7 @@ async fn a_lease_that_ended_changes_nothing() {
         }
     }
     let world = World::new().await;
-    let placed = placed(&world, Reply::Accepted, vec![slow(90)]).await;
+    let placed = placed(&world, Reply::Accepted, vec![decided_after(90)]).await;
     tokio::time::sleep(secs(61)).await;
     let zombie = world.program(std::sync::Arc::new(Frozen));
     let stop = CancellationToken::new();
@@ -322,66 +304,6 @@ async fn a_lease_that_ended_changes_nothing() {
     assert_eq!(turn.unwrap().waiting, 0);
     world.a_day().await;
     world.assert_quiet();
-}
-
-/// F71: one that always fails is parked with a row; the others are served.
-#[tokio::test(start_paused = true)]
-async fn a_poisoned_payment_is_parked_and_the_others_are_served() {
-    let world = World::with(|policy| policy.park_after_failures = 4).await;
-    let poisoned = placed(&world, Reply::Accepted, vec![made(Success)]).await;
-    let fine = world.placed(world.plain()).await;
-    // It is listed, but its details are never found: an examination that can't be finished.
-    world.gateway.plan(Plan::new(Reply::Uncertain, vec![made(Success)]));
-    world.minutes(2).await;
-    assert_eq!((world.status(poisoned), world.status(fine)), (PAID, PAID));
-
-    let broken = strike("settle", "tx.lock_order", 1000, Fault::Conflict);
-    let third = world.placed(world.plain()).await;
-    let program = world.program(broken);
-    for _ in 0..30 {
-        tokio::time::sleep(secs(60)).await;
-        program.reconcile(&CancellationToken::new()).await.unwrap();
-    }
-    // A race that is lost again and again is not the payment's own fault: never parked.
-    assert_eq!(world.status(third), OPEN);
-    assert!(world.ledger().is_empty());
-    world.minutes(6).await;
-    assert_eq!(world.status(third), PAID);
-}
-
-/// F71 with the one examination that fails for good: listed by the gateway, and not found by its key.
-#[tokio::test(start_paused = true)]
-async fn what_can_not_be_examined_is_parked_until_it_is_woken() {
-    let world = World::with(|policy| policy.park_after_failures = 4).await;
-    let placed = placed(&world, Reply::Uncertain, vec![made(Success)]).await;
-    world.gateway.set_listing_only(&key(), true);
-    let fine = world.placed(world.plain()).await;
-    world.minutes(12).await;
-    assert_eq!((world.status(placed), world.status(fine)), (OPEN, PAID));
-    assert_eq!(world.ledger(), [(DiscrepancyKind::Poison, None)]);
-    let before = world.gateway.queries();
-    world.minutes(60).await;
-    assert_eq!(world.gateway.queries(), before, "parked");
-    world.gateway.set_listing_only(&key(), false);
-    world.callback(placed, &key()).await;
-    world.minutes(2).await;
-    assert_eq!(world.status(placed), PAID);
-}
-
-/// A long outage of the gateway, and then one thing that is the payment's fault: not parked for the outage.
-#[tokio::test(start_paused = true)]
-async fn an_outage_brings_nothing_near_being_parked() {
-    let world = World::new().await;
-    let placed = placed(&world, Reply::Uncertain, vec![made(Success)]).await;
-    world.gateway.set_down(true);
-    world.minutes(240).await;
-    world.gateway.set_down(false);
-    world.gateway.set_listing_only(&key(), true);
-    world.minutes(20).await;
-    world.gateway.set_listing_only(&key(), false);
-    world.minutes(6).await;
-    assert_eq!(world.status(placed), PAID);
-    assert!(world.ledger().is_empty());
 }
 
 /// F72: more than a batch, all in one turn.
@@ -401,11 +323,11 @@ async fn a_backlog_is_worked_off_in_one_turn() {
 #[tokio::test(start_paused = true)]
 async fn a_turn_examines_nothing_twice() {
     let world = World::with(|policy| {
-        policy.min_age = Duration::ZERO;
-        policy.not_found_grace = Duration::ZERO;
+        policy.rules.min_age = Duration::ZERO;
+        policy.rules.not_found_grace = Duration::ZERO;
     })
     .await;
-    let placed = placed(&world, Reply::Accepted, vec![slow(600)]).await;
+    let placed = placed(&world, Reply::Accepted, vec![decided_after(600)]).await;
     tokio::time::sleep(secs(10)).await;
     assert_eq!(world.turn().await.examined, 1);
     world.gateway.set_down(true);
@@ -428,15 +350,19 @@ async fn a_stopped_turn_begins_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_compensation_that_breaks_off_leaves_nothing_half_done() {
     for call in [
-        "tx.lock_payment",
-        "tx.lock_order",
+        "tx.lock_payments",
+        "tx.lock_checks",
         "tx.lock_products",
-        "tx.save_payment",
-        "tx.save_points",
-        "tx.save_issued_coupon",
-        "tx.move_stock",
-        "tx.save_order",
-        "tx.finish_claim",
+        "tx.lock_points",
+        "tx.load_cases",
+        "tx.load_key_owners",
+        "tx.store_payments",
+        "tx.store_orders",
+        "tx.store_stock",
+        "tx.store_points",
+        "tx.store_coupons",
+        "tx.store_discrepancies",
+        "tx.store_checks",
         "tx.commit",
     ] {
         let world = World::new().await;
@@ -470,35 +396,17 @@ async fn callback_and_reconciler_at_once_make_one_end() {
     }
 }
 
-/// Sync by hand: asks now, throttled, and leaves what has ended alone.
-#[tokio::test(start_paused = true)]
-async fn a_sync_by_hand_asks_now() {
-    let world = World::new().await;
-    let placed = placed(&world, Reply::Accepted, vec![slow(30)]).await;
-    let first = world.sync(placed.payment_id).await;
-    let waits = Settled::Waiting(Waiting::TransactionPending);
-    assert_eq!(first.examined, Examined::Settled(waits));
-    assert_eq!(world.sync(placed.payment_id).await.examined, Examined::NotClaimed);
-    tokio::time::sleep(secs(31)).await;
-    assert_eq!(world.sync(placed.payment_id).await.examined, Examined::Settled(Settled::Paid));
-    tokio::time::sleep(secs(31)).await;
-    let after = world.sync(placed.payment_id).await;
-    assert_eq!(after.examined, Examined::NothingToAsk);
-    assert_eq!(after.payment.record.payment.value.status(), PaymentStatus::Paid);
-    let causes: Vec<_> = after.payment.history.iter().map(|event| event.cause.as_str()).collect();
-    assert_eq!(causes.last(), Some(&"operator"));
-}
-
 /// F43: the gateway gave one key to two orders.
 #[tokio::test(start_paused = true)]
 async fn a_reused_key_pays_one_order_only() {
     let world = World::new().await;
-    let first = placed(&world, Reply::Accepted, vec![slow(400)]).await;
+    let first = placed(&world, Reply::Accepted, vec![decided_after(400)]).await;
     // The second order's transaction takes the first one's key, as a collision overwrites.
     world.gateway.plan(Plan::new(Reply::Uncertain, vec![]));
     let second = world.placed(world.plain()).await;
+    let reference = world.order_ref(second);
     world.gateway.alter(&key(), |transaction| {
-        transaction.order_ref = GatewayOrderRef::from(second.order_id);
+        transaction.order_ref = reference;
         transaction.amount = crate::world::won(crate::world::PRICE);
     });
     world.gateway.decide(&key(), Success);

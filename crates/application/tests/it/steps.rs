@@ -5,7 +5,7 @@
 use crate::faults::{Harm, Injector};
 use crate::gateway::{Made, Plan, Reply, made};
 use crate::oracle;
-use crate::world::{Placed, World, idempotency, secs};
+use crate::world::{World, idempotency, only, secs};
 use application::{Application, PlaceOrder};
 use domain::settlement::TransactionStatus::{self, Failed, Success};
 use domain::{OrderStatus, PaymentStatus};
@@ -88,20 +88,13 @@ async fn prepare(scene: Scene) -> World {
         Scene::WatchWoken => {
             plan(Reply::Rejected, None);
             let placed = world.placed(world.command()).await;
-            let amount = world.record(placed).payment.value.amounts().paid_amount();
-            let key = world.gateway.put(placed.order_id, amount, &made(Success));
+            let amount = world.record(placed).payment.amounts().paid_amount();
+            let key = world.gateway.put(&world.order_ref(placed), amount, &made(Success));
             world.callback(placed, &key).await;
             tokio::time::sleep(secs(5)).await;
         }
     }
     world
-}
-
-fn only(world: &World) -> Placed {
-    world.database.read(|tables| {
-        let (id, row) = tables.payments.iter().next().unwrap();
-        Placed { order_id: row.record.payment.value.order_id(), payment_id: *id }
-    })
 }
 
 /// The scene's use-case, once, by one program. An error is an answer: what counts is what is left.
@@ -120,9 +113,13 @@ async fn act(scene: Scene, world: &World, program: &Application) {
         Scene::Callback(_) => {
             let placed = only(world);
             let key = crate::gateway::TestGateway::key(1);
-            if let Ok(receipt) = program.receive_callback(&world.token(placed), &key).await {
-                program.examine_callback(receipt.payment_id).await;
-            }
+            let stop = CancellationToken::new();
+            let received = async {
+                let _answer = program.receive_callback(&world.token(placed), &key).await;
+                world.idle().await;
+                stop.cancel();
+            };
+            tokio::join!(program.take_up_callbacks(&stop), received);
         }
         Scene::Reconcile(_)
         | Scene::ReconcileNone
@@ -241,38 +238,48 @@ async fn the_steps_that_were_found_are_all_there_are() {
     let found = |sites: &[Site], text: &str| sites.iter().any(|site| site.to_string() == text);
     let place = steps(Scene::Place(Reply::Rejected, None)).await;
     for step in [
-        "place_order/store.begin",
-        "place_order/tx.claim_idempotency",
-        "place_order/tx.lock_products",
-        "place_order/tx.find_coupon_holding",
-        "place_order/tx.lock_points",
-        "place_order/tx.move_stock",
-        "place_order/tx.insert_payment",
-        "place_order/tx.commit",
-        "start_payment/tx.save_payment",
-        "start_payment/tx.commit",
+        "place_orders/store.begin",
+        "place_orders/tx.take_keys",
+        "place_orders/tx.lock_products",
+        "place_orders/tx.lock_points",
+        "place_orders/tx.load_coupons",
+        "place_orders/tx.load_keys",
+        "place_orders/tx.store_stock",
+        "place_orders/tx.store_payments",
+        "place_orders/tx.store_keys",
+        "place_orders/tx.commit",
+        "start_payments/tx.store_payments",
+        "start_payments/tx.commit",
         "gateway.charge",
-        "record_answer/tx.lock_payment",
-        "record_answer/tx.save_points",
-        "record_answer/tx.save_issued_coupon",
-        "record_answer/tx.move_stock",
-        "record_answer/tx.save_order",
-        "record_answer/tx.save_idempotent_answer",
-        "record_answer/tx.commit",
+        "settle/store.begin",
+        "settle/tx.lock_payments",
+        "settle/tx.load_cases",
+        "settle/tx.store_points",
+        "settle/tx.store_coupons",
+        "settle/tx.store_stock",
+        "settle/tx.store_orders",
+        "settle/tx.store_answers",
+        "settle/tx.commit",
+        "store.announce_ended",
     ] {
         assert!(found(&place, step), "{step} is not among {place:?}");
     }
     let turn = steps(Scene::Reconcile(Failed)).await;
     for step in [
-        "claim_due/tx.claim_due",
-        "claim_due/tx.commit",
+        "claim/tx.claim",
+        "claim/tx.commit",
         "gateway.find_by_order",
         "gateway.find_by_key",
-        "settle/tx.lock_payment",
-        "settle/tx.finish_claim",
+        "settle/tx.lock_payments",
+        "settle/tx.store_checks",
         "settle/tx.commit",
     ] {
         assert!(found(&turn, step), "{step} is not among {turn:?}");
     }
-    assert!(found(&steps(Scene::Callback(Success)).await, "receive_callback/tx.record_callback"));
+    let callback = steps(Scene::Callback(Success)).await;
+    for step in
+        ["note_callbacks/tx.store_hints", "note_callbacks/tx.commit", "claim/tx.commit", "settle/tx.commit"]
+    {
+        assert!(found(&callback, step), "{step} is not among {callback:?}");
+    }
 }

@@ -135,9 +135,12 @@ async fn an_undecided_one_found_after_the_end_is_watched() {
     world.minutes(2).await;
     assert_eq!(world.status(placed), FAILED);
     assert!(world.next_look(placed).unwrap() > secs(3600));
-    let amount = world.record(placed).payment.value.amounts().paid_amount();
-    let second =
-        world.gateway.put(placed.order_id, amount, &Made { decided_after: secs(200), ..made(Success) });
+    let amount = world.record(placed).payment.amounts().paid_amount();
+    let second = world.gateway.put(
+        &world.order_ref(placed),
+        amount,
+        &Made { decided_after: secs(200), ..made(Success) },
+    );
     world.callback(placed, &second).await;
     world.turn().await;
     assert!(world.next_look(placed).unwrap() <= secs(60));
@@ -153,11 +156,11 @@ async fn an_extra_look_that_broke_off_is_made_again() {
     let world = World::new().await;
     let placed = placed(&world, Reply::Rejected, vec![]).await;
     assert_eq!((world.status(placed), world.next_look(placed)), (FAILED, None));
-    let amount = world.record(placed).payment.value.amounts().paid_amount();
-    let charged = world.gateway.put(placed.order_id, amount, &made(Success));
+    let amount = world.record(placed).payment.amounts().paid_amount();
+    let charged = world.gateway.put(&world.order_ref(placed), amount, &made(Success));
     world.callback(placed, &charged).await;
     tokio::time::sleep(secs(5)).await;
-    let crash = crate::faults::Injector::new(Some((6, crate::faults::Harm::CrashBefore)));
+    let crash = crate::faults::Injector::new(Some((8, crate::faults::Harm::CrashBefore)));
     let program = world.program(crash.clone());
     let stop = tokio_util::sync::CancellationToken::new();
     tokio::select! {

@@ -1,23 +1,28 @@
 //! A shop with one product, one buyer with points and a coupon, and what tests do with it.
 
+use crate::faults::slow;
 use crate::gateway::TestGateway;
 use crate::oracle;
 use application::place_order::PlaceOrderOutcome;
 use application::reconcile::Turn;
 use application::{
-    Adapters, Application, CallbackTokens, Idempotency, Io, PlaceOrder, PlaceOrderError, Policy, Synced,
+    Adapters, Application, CallbackTokens, Idempotency, PlaceOrder, PlaceOrderError, Policy, Synced,
 };
 use domain::placement::OrderLines;
-use domain::ports::{Cause, OrderView, PaymentRecord, Store, StoredAnswer};
+use domain::ports::{Cause, OrderView, PaymentRecord, Queries, Store, StoredAnswer};
 use domain::settlement::DiscrepancyKind;
 use domain::{
-    CardType, Discount, GatewayKey, IssuedCouponId, IssuedCouponStatus, MerchantId, Money, OrderId,
-    OrderStatus, PaymentId, PaymentStatus, ProductId, Quantity, Stock, UserId,
+    CardType, Discount, GatewayKey, GatewayOrderRef, IssuedCouponId, IssuedCouponStatus, MerchantId, Money,
+    OrderId, OrderStatus, PaymentId, PaymentStatus, ProductId, Quantity, Stock, UserId,
 };
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use test_support::{ConnectionOptions, FakeDatabase, Faults, NoFaults, TestEntropy};
-use tokio_util::sync::CancellationToken;
+use test_support::store::Tables;
+use test_support::{
+    CommitObserver, ConnectionOptions, FakeDatabase, FakeStore, Faults, NoFaults, TestEntropy,
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 
 pub(crate) const STOCK: i64 = 10;
 pub(crate) const POINTS: i64 = 5000;
@@ -37,6 +42,17 @@ pub(crate) fn buyer() -> UserId {
     UserId::new(1).unwrap()
 }
 
+/// The names of all commits, with how many payments each stored (or woke, or claimed).
+#[derive(Default)]
+struct Commits(Mutex<Vec<(&'static str, usize)>>);
+
+impl CommitObserver for Commits {
+    fn committing(&self, name: &'static str, _: &Tables, changes: &Tables) {
+        let payments = changes.payments.len().max(changes.checks.len());
+        self.0.lock().unwrap().push((name, payments));
+    }
+}
+
 /// Each place that a command may come from has its own faults; the database and the gateway are one.
 pub(crate) struct World {
     pub(crate) database: FakeDatabase,
@@ -47,6 +63,9 @@ pub(crate) struct World {
     pub(crate) coupon: IssuedCouponId,
     entropy: Arc<TestEntropy>,
     tokens: CallbackTokens,
+    commits: Arc<Commits>,
+    /// `app` takes up callbacks for as long as the world stands.
+    _until_dropped: DropGuard,
 }
 
 impl World {
@@ -55,11 +74,27 @@ impl World {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut Policy)) -> Self {
-        let mut policy = Policy::new(MerchantId::new("shop").unwrap(), "http://localhost:8080");
-        change(&mut policy);
         let database = FakeDatabase::new();
         let gateway = Arc::new(TestGateway::new(database.clone(), Arc::new(NoFaults)));
-        let entropy = Arc::new(TestEntropy::new(7));
+        Self::over(database, gateway, 7, change).await
+    }
+
+    /// Another shop with a database of its own, at the same gateway and with the same merchant id.
+    pub(crate) async fn rival(&self) -> Self {
+        let database = FakeDatabase::new();
+        self.gateway.serve(database.clone());
+        Self::over(database, Arc::clone(&self.gateway), 8, |_| {}).await
+    }
+
+    async fn over(
+        database: FakeDatabase,
+        gateway: Arc<TestGateway>,
+        seed: u64,
+        change: impl FnOnce(&mut Policy),
+    ) -> Self {
+        let mut policy = Policy::new(MerchantId::new("shop").unwrap(), "http://localhost:8080");
+        change(&mut policy);
+        let entropy = Arc::new(TestEntropy::new(seed));
         let tokens = CallbackTokens::new(b"secret").unwrap();
         let adapters = adapters(&database, &gateway, &entropy, Arc::new(NoFaults));
         let app = Application::new(adapters, policy.clone(), tokens.clone());
@@ -67,7 +102,14 @@ impl World {
         app.charge_points(buyer(), won(POINTS)).await.unwrap();
         let coupon = app.create_coupon("c", Discount::rate(10).unwrap(), None).await.unwrap();
         let (issued, _) = app.issue_coupon(coupon.id, buyer()).await.unwrap();
-        Self { database, gateway, app, policy, product, coupon: issued.id, entropy, tokens }
+        let stop = CancellationToken::new();
+        let (taker, stopped) = (app.clone(), stop.clone());
+        TaskTracker::new().spawn(async move { taker.take_up_callbacks(&stopped).await });
+        let _until_dropped = stop.drop_guard();
+        let coupon = issued.id;
+        let commits = Arc::new(Commits::default());
+        database.observe(Arc::clone(&commits) as _);
+        Self { database, gateway, app, policy, product, coupon, entropy, tokens, commits, _until_dropped }
     }
 
     /// Another program on the same database and gateway, with faults of its own.
@@ -76,11 +118,15 @@ impl World {
         Application::new(adapters, self.policy.clone(), self.tokens.clone())
     }
 
-    /// The unit of work of one run, for use-cases that are called by themselves.
-    pub(crate) fn io(&self) -> Io {
-        let Adapters { store, queries, gateway, entropy, .. } =
-            adapters(&self.database, &self.gateway, &self.entropy, Arc::new(NoFaults));
-        Io::new(store, queries, gateway, entropy)
+    /// Another program, which settles on a connection that `change` makes of its own.
+    pub(crate) fn program_over<S: Store + 'static>(
+        &self,
+        change: impl FnOnce(FakeStore) -> S,
+    ) -> Application {
+        let settlement_store = Arc::new(change(self.database.connect(slow(), ConnectionOptions::default())));
+        let adapters = adapters(&self.database, &self.gateway, &self.entropy, slow());
+        let adapters = Adapters { settlement_store, ..adapters };
+        Application::new(adapters, self.policy.clone(), self.tokens.clone())
     }
 
     /// Two pieces with points and coupon, the rest by card.
@@ -141,17 +187,26 @@ impl World {
         self.app.sync_payment(payment_id, Cause::Operator).await.unwrap().unwrap()
     }
 
-    /// The callback that the gateway sends for a transaction, as the server takes it: written down, then looked into.
+    /// The callback that the gateway sends for a transaction: written down, then taken up by the worker.
     pub(crate) async fn callback(&self, placed: Placed, key: &GatewayKey) {
         let token = self.token(placed);
-        let receipt = self.app.receive_callback(&token, key).await.unwrap();
-        assert_eq!(receipt.payment_id, placed.payment_id);
-        self.app.examine_callback(receipt.payment_id).await;
+        assert_eq!(self.app.receive_callback(&token, key).await, Ok(placed.payment_id));
+        self.idle().await;
+    }
+
+    /// Until nothing can go on without time going by.
+    pub(crate) async fn idle(&self) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+
+    /// What the gateway calls the order.
+    pub(crate) fn order_ref(&self, placed: Placed) -> GatewayOrderRef {
+        self.record(placed).order_ref
     }
 
     /// The token at the end of the address that the gateway was given.
     pub(crate) fn token(&self, placed: Placed) -> String {
-        let reference = domain::GatewayOrderRef::from(placed.order_id);
+        let reference = self.order_ref(placed);
         let charges = self.gateway.charges();
         let charge = charges.iter().find(|charge| charge.order_ref == reference).unwrap();
         let (address, token) = charge.callback_url.rsplit_once('/').unwrap();
@@ -165,11 +220,11 @@ impl World {
 
     pub(crate) fn status(&self, placed: Placed) -> (PaymentStatus, OrderStatus) {
         let order = self.database.read(|tables| tables.orders[&placed.order_id].order.status());
-        (self.record(placed).payment.value.status(), order)
+        (self.record(placed).payment.status(), order)
     }
 
     pub(crate) fn failure(&self, placed: Placed) -> Option<String> {
-        match self.record(placed).payment.value.state() {
+        match self.record(placed).payment.state() {
             domain::PaymentState::Failed { message, .. } => message.as_ref().map(|m| m.as_str().to_owned()),
             _ => None,
         }
@@ -194,7 +249,7 @@ impl World {
     /// The ledger: kind and key of each row, oldest first.
     pub(crate) fn ledger(&self) -> Vec<(DiscrepancyKind, Option<GatewayKey>)> {
         self.database.read(|tables| {
-            let rows = tables.discrepancies.values().map(|row| &row.row.discrepancy);
+            let rows = tables.discrepancies.values().map(|row| &row.discrepancy);
             rows.map(|row| (row.kind, row.key.clone())).collect()
         })
     }
@@ -202,8 +257,13 @@ impl World {
     /// When the watch list looks next, from now; `None`: never.
     pub(crate) fn next_look(&self, placed: Placed) -> Option<Duration> {
         let due = self.database.read(|tables| tables.checks.get(&placed.payment_id)?.due_at)?;
-        // "Never" is a moment beyond every calendar.
-        (due.year() < 9999).then(|| Duration::try_from(due - self.database.now()).unwrap_or_default())
+        Some(Duration::try_from(due - self.database.now()).unwrap_or_default())
+    }
+
+    /// The commits named `name`, by how many payments each was about.
+    pub(crate) fn commits(&self, name: &'static str) -> Vec<usize> {
+        let commits = self.commits.0.lock().unwrap();
+        commits.iter().filter(|(named, _)| *named == name).map(|(_, payments)| *payments).collect()
     }
 
     /// Everything that must hold at any moment, and that everything has ended.
@@ -223,6 +283,8 @@ fn adapters(
     Adapters {
         store: Arc::clone(&store) as Arc<dyn Store>,
         settlement_store: Arc::clone(&store) as Arc<dyn Store>,
+        settlement_queries: Arc::clone(&store) as Arc<dyn Queries>,
+        health_queries: Arc::clone(&store) as Arc<dyn Queries>,
         queries: store,
         gateway: Arc::clone(gateway) as Arc<_>,
         entropy: Arc::clone(entropy) as Arc<_>,
@@ -237,7 +299,7 @@ pub(crate) struct Placed {
 
 impl Placed {
     pub(crate) fn of(view: &OrderView) -> Self {
-        Self { order_id: view.order.id(), payment_id: view.payment.payment.value.id() }
+        Self { order_id: view.order.id(), payment_id: view.payment.payment.id() }
     }
 }
 
@@ -248,7 +310,8 @@ pub(crate) fn order_of(outcome: &PlaceOrderOutcome) -> &OrderView {
         | PlaceOrderOutcome::Confirming(order)
         | PlaceOrderOutcome::Refused { order, .. }
         | PlaceOrderOutcome::CircuitOpen { order, .. }
-        | PlaceOrderOutcome::GatewayUnavailable { order, .. } => order,
+        | PlaceOrderOutcome::GatewayUnavailable { order, .. }
+        | PlaceOrderOutcome::NotSent { order, .. } => order,
         PlaceOrderOutcome::Replayed(answer) => panic!("replayed {answer:?}"),
     }
 }
@@ -262,6 +325,7 @@ pub(crate) fn name(outcome: &PlaceOrderOutcome) -> &'static str {
         PlaceOrderOutcome::Refused { .. } => "refused",
         PlaceOrderOutcome::CircuitOpen { .. } => "circuit open",
         PlaceOrderOutcome::GatewayUnavailable { .. } => "unavailable",
+        PlaceOrderOutcome::NotSent { .. } => "not sent",
         PlaceOrderOutcome::Replayed(_) => "replayed",
     }
 }
@@ -274,5 +338,13 @@ pub(crate) fn idempotency(key: &str, content: u8) -> Option<Idempotency> {
             status: 200,
             body: format!("{} {}", name(outcome), order_of(outcome).order.id()),
         }),
+    })
+}
+
+/// The one payment there is.
+pub(crate) fn only(world: &World) -> Placed {
+    world.database.read(|tables| {
+        let (id, row) = tables.payments.iter().next().unwrap();
+        Placed { order_id: row.record.payment.order_id(), payment_id: *id }
     })
 }

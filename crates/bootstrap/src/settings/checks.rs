@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use secrecy::SecretString;
+
 use super::error::Problem;
 use super::sections::{
     DatabaseSettings, GatewayCallSettings, GatewaySettings, JwtSettings, ReconcilerSettings, Settings,
@@ -101,6 +103,9 @@ fn jwt(checker: &mut Checker, jwt: &JwtSettings) {
 }
 
 fn database(checker: &mut Checker, database: &DatabaseSettings) {
+    if let Err(error) = adapters_db::check_address(&SecretString::from(database.url.expose())) {
+        checker.require(false, &["database.url"], || error.to_string());
+    }
     checker.ordered(
         ("database.lock_timeout", database.lock_timeout),
         ("database.statement_timeout", database.statement_timeout),

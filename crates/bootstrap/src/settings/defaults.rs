@@ -1,15 +1,16 @@
 //! Every default. Where spec/01 or spec/03 gives one, it is that one; each of the others has its reason beside it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use secrecy::SecretString;
 
 use super::sections::{
-    AuthSettings, BatchSettings, CallbackSettings, CircuitSettings, CorsSettings, DatabaseSettings, EventSettings,
-    GatewayCallSettings, GatewaySettings, IdempotencySettings, JwtSettings, LocaleSettings, LogSettings,
-    OpsSettings, OrderSettings, PointSettings, RateLimitSettings, ReconcilerSettings, RetryBudgetSettings,
-    RetrySettings, ServerSettings, Settings, SyncSettings,
+    AuthSettings, BatchSettings, CallbackSettings, CircuitSettings, CorsSettings, DatabaseSettings,
+    EventSettings, GatewayCallSettings, GatewaySettings, IdempotencySettings, JwtSettings, LocaleSettings,
+    LogSettings, OpsSettings, OrderSettings, PointSettings, RateLimitSettings, ReconcilerSettings,
+    RetryBudgetSettings, RetrySettings, ServerSettings, Settings, SyncSettings,
 };
 use super::types::{
     AuthMode, BaseUrl, CronExpression, DatabaseUrl, JwtAlgorithm, Locale, LogFormat, WindowType,
@@ -26,6 +27,11 @@ const fn secs(seconds: u64) -> Duration {
 const fn loopback(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }
+
+const LOOPBACK: [IpNet; 2] = [
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)),
+];
 
 /// The defaults on a machine with so many cores, with the callback secret that this process would use.
 pub(super) fn settings(cores: usize, callback_secret: SecretString) -> Settings {
@@ -72,7 +78,10 @@ fn server(cores: usize) -> ServerSettings {
         // with a token, 1 to 4 KiB.
         max_head_size: 16_384,
         max_headers: 64,
-        keep_alive: secs(30),
+        // The programs of this machine: nobody else can have passed a proxy's checks.
+        trusted_proxies: LOOPBACK.to_vec(),
+        // Above the 60 s after which common balancers close their idle connections, so that it is they who close.
+        keep_alive: secs(75),
         client_request_timeout: secs(5),
         client_disconnect_timeout: secs(1),
         shutdown_grace: secs(5),
@@ -112,6 +121,7 @@ fn database(cores: usize) -> DatabaseSettings {
         settlement_pool_size: cores.saturating_mul(2),
         acquire_timeout: secs(2),
         connect_timeout: secs(2),
+        max_connection_age: secs(1800),
         statement_timeout: secs(3),
         lock_timeout: secs(1),
         idle_in_transaction_session_timeout: secs(2),
@@ -133,8 +143,8 @@ fn gateway(callback_secret: SecretString) -> GatewaySettings {
         max_transactions: 200,
         // Shorter than the idle time of common servers, so that it is we who close.
         idle_connection_timeout: secs(4),
-        // The capacity covers ten seconds without calls.
-        retry_budget: RetryBudgetSettings { tokens_per_call: 1.0, tokens_per_second: 10.0, capacity: 100 },
+        // As many calls at one moment as may be under way need 159 retries of the documented gateway, and some more.
+        retry_budget: RetryBudgetSettings { tokens_per_call: 1.0, tokens_per_second: 10.0, capacity: 200 },
         payment: GatewayCallSettings {
             connect_timeout: secs(1),
             read_timeout: secs(1),
@@ -178,7 +188,7 @@ const fn circuit() -> CircuitSettings {
         slow_call_duration: ms(400),
         wait_duration_in_open_state: secs(5),
         // Little growth: probes cost a dead gateway next to nothing, and a long wait keeps buyers out after it is back.
-        open_wait_multiplier: 1.5,
+        open_wait_multiplier: 1.0,
         max_wait_duration_in_open_state: secs(10),
         open_wait_jitter_percent: 20,
         permitted_calls_in_half_open: 3,

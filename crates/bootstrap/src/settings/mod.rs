@@ -28,10 +28,10 @@ use secrecy::SecretString;
 pub use error::{Problem, SettingsError, Source};
 pub use reader::{EffectiveValue, KeyDescription};
 pub use sections::{
-    AuthSettings, BatchSettings, CallbackSettings, CircuitSettings, CorsSettings, DatabaseSettings, EventSettings,
-    GatewayCallSettings, GatewaySettings, IdempotencySettings, JwtSettings, LocaleSettings, LogSettings,
-    OpsSettings, OrderSettings, PointSettings, RateLimitSettings, ReconcilerSettings, RetryBudgetSettings,
-    RetrySettings, ServerSettings, Settings, SyncSettings,
+    AuthSettings, BatchSettings, CallbackSettings, CircuitSettings, CorsSettings, DatabaseSettings,
+    EventSettings, GatewayCallSettings, GatewaySettings, IdempotencySettings, JwtSettings, LocaleSettings,
+    LogSettings, OpsSettings, OrderSettings, PointSettings, RateLimitSettings, ReconcilerSettings,
+    RetryBudgetSettings, RetrySettings, ServerSettings, Settings, SyncSettings,
 };
 pub use source::Environment;
 pub use types::{

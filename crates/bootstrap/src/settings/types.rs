@@ -194,11 +194,12 @@ impl CronExpression {
 }
 
 impl Value for CronExpression {
-    const NOUN: &'static str =
-        "a cron expression such as `0 * * * * *` (second, minute, hour, day, month, weekday)";
+    const NOUN: &'static str = "a cron expression such as `0 * * * * *` (second, minute, hour, day, month, weekday) whose time comes";
 
+    /// One whose time never comes, such as 30 February, is refused: whoever waits by it waits for ever.
     fn from_text(text: &str) -> Option<Self> {
-        croner::Cron::from_str(text).ok().map(|_| Self(text.to_owned()))
+        let cron = croner::Cron::from_str(text).ok()?;
+        cron.find_next_occurrence(&chrono::Utc::now(), false).is_ok().then(|| Self(text.to_owned()))
     }
 
     fn show(&self) -> String {
@@ -302,10 +303,13 @@ mod tests {
 
     #[test]
     fn cron_expressions_are_checked_when_read() {
-        for text in ["0 * * * * *", "*/10 * * * * *", "* * * * *"] {
+        for text in
+            ["0 * * * * *", "*/10 * * * * *", "* * * * *", "0 0 0 29 2 *", "0 0 0 31 * *", "0 0 0 1 1 MON"]
+        {
             assert!(CronExpression::from_text(text).is_some(), "{text:?}");
         }
-        for text in ["", "every minute", "61 * * * * *", "* * *"] {
+        let never = ["0 0 0 30 2 *", "0 0 0 31 4,6,9,11 *", "0 0 0 31 2 *", "0 0 0 1 1 * 2020"];
+        for text in ["", "every minute", "61 * * * * *", "* * *"].into_iter().chain(never) {
             assert!(CronExpression::from_text(text).is_none(), "{text:?}");
         }
     }

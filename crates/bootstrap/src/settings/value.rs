@@ -5,11 +5,12 @@
 //! a reader might not expect are deliberately absent: a TOML number is not accepted where a time stands (`1` of what?),
 //! and a quoted number is not a number.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 
 /// One setting's type.
@@ -66,6 +67,12 @@ pub(crate) fn between<T: Value + PartialOrd + 'static>(min: T, max: T) -> Rule<T
     Rule::new(format!("{} from {} to {}", T::NOUN, min.show(), max.show()), move |value| {
         *value >= min && *value <= max
     })
+}
+
+/// `0s`, or from `min` to `max`, both included.
+pub(crate) fn zero_or_between(min: Duration, max: Duration) -> Rule<Duration> {
+    let allowed = format!("{} 0s or from {} to {}", Duration::NOUN, min.show(), max.show());
+    Rule::new(allowed, move |value: &Duration| value.is_zero() || (*value >= min && *value <= max))
 }
 
 /// Not set, or as the rule says.
@@ -234,6 +241,21 @@ impl Value for SocketAddr {
     }
 }
 
+/// A network whose address has bits beyond its prefix (`10.1.2.3/8`) is refused: it is one of two things, and meant as the
+/// other.
+impl Value for IpNet {
+    const NOUN: &'static str = "an address or a network such as `10.0.0.7`, `10.0.0.0/8` or `fd00::/8`";
+
+    fn from_text(text: &str) -> Option<Self> {
+        let network = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(Self::from))?;
+        Some(network).filter(|network| network.trunc() == *network)
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
 impl Value for SecretString {
     const NOUN: &'static str = "a secret";
     const SECRET: bool = true;
@@ -344,6 +366,26 @@ mod tests {
         fn a_shown_list_of_times_reads_back_the_same(millis in proptest::collection::vec(0..10_000_000_u64, 0..6)) {
             let list: Vec<Duration> = millis.into_iter().map(Duration::from_millis).collect();
             prop_assert_eq!(Vec::from_text(&list.show()), Some(list));
+        }
+    }
+
+    #[test]
+    fn networks_say_what_they_mean() {
+        for (text, shown) in [
+            ("10.0.0.0/8", Some("10.0.0.0/8")),
+            ("10.0.0.7", Some("10.0.0.7/32")),
+            ("0.0.0.0/0", Some("0.0.0.0/0")),
+            ("::1", Some("::1/128")),
+            ("fd00::/8", Some("fd00::/8")),
+            ("10.1.2.3/8", None),
+            ("fd00::1/8", None),
+            ("10.0.0.0/33", None),
+            ("10.0.0", None),
+            ("10.0.0.7:80", None),
+            ("localhost", None),
+            ("", None),
+        ] {
+            assert_eq!(IpNet::from_text(text).map(|network| network.show()).as_deref(), shown, "{text:?}");
         }
     }
 

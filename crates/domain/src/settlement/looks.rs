@@ -187,9 +187,10 @@ pub(super) fn watch_next(
     }
 }
 
-/// The payment ends, or what is known of its end has changed: whether and when it is looked at after it.
+/// The payment ends, or what is known of its end has changed: whether and when it is looked at after it. Once it was wanted,
+/// it is watched whatever its end.
 pub(super) fn watch(check: &mut Check, watch: Watch, now: Timestamp, rules: &SettlementRules) {
-    let next = match watch {
+    let next = match if check.watch_wanted { Watch::Full } else { watch } {
         Watch::No => None,
         Watch::Once => rules.last_watch(),
         Watch::Full => rules.watch_wait(0).map(|pause| (0, pause)),

@@ -5,8 +5,8 @@
 //! nothing.
 
 use super::{
-    Blame, Case, Changes, Check, Discrepancy, DiscrepancyKind, Findings, Learned, NotSent, SettlementRules,
-    Settling, Shared, StockBack, TransactionStatus, Verdict, Waiting, Watch, decide, looks,
+    Blame, Case, Changes, Check, Discrepancy, DiscrepancyKind, Findings, Hint, Learned, NotSent,
+    SettlementRules, Settling, Shared, StockBack, TransactionStatus, Verdict, Waiting, Watch, decide, looks,
 };
 use crate::ports::{
     Cause, ChargeOutcome, Claim, FailureCause, GatewayAnswer, PaymentEvent, PaymentRecord, PointEntry,
@@ -141,6 +141,12 @@ impl Case {
             self.check = check;
         }
         self.hints.retain(|hint| !changes.hints_done.contains(&hint.key));
+        if let Some(named) = &changes.hint {
+            // Named again: whoever looks it up now has not heard of that.
+            self.hints.retain(|hint| hint.key != *named);
+            self.hints.push(Hint { key: named.clone(), lease_id: None });
+            self.hints.sort_by(|one, other| one.key.cmp(&other.key));
+        }
     }
 }
 
@@ -207,6 +213,11 @@ impl<'a> Work<'a> {
         Settlement { settled, changes: self.change().changes }
     }
 
+    /// As far as is stored.
+    fn may_still_send(&self) -> bool {
+        self.record().send_deadline > self.shared.now
+    }
+
     fn inconsistent(&self, what: &dyn std::fmt::Display) -> SettleError {
         SettleError::Inconsistent { payment_id: self.record().payment.id(), what: what.to_string() }
     }
@@ -251,7 +262,7 @@ impl<'a> Work<'a> {
             GatewayAnswer::Uncertain { .. } => {
                 let mut change = self.change();
                 // The flow has ended: nothing leaves any more, and a callback may be looked into at once.
-                change.changes.sending_ended = true;
+                change.changes.sending_ended = self.may_still_send();
                 looks::left_alone(&mut check, self.shared.now, self.rules);
                 Ok(change.done(Settled::InProgress, self.changed(check)))
             }
@@ -278,7 +289,7 @@ impl<'a> Work<'a> {
     fn accept(&self, key: &GatewayKey, mut check: Check) -> Result<Settlement, SettleError> {
         let payment = &self.record().payment;
         let mut change = self.change();
-        change.changes.sending_ended = true;
+        change.changes.sending_ended = self.may_still_send();
         looks::left_alone(&mut check, self.shared.now, self.rules);
         // Stored before: by us, when the commit's answer was lost, or by who was faster.
         let known = payment.key() == Some(key);
@@ -307,10 +318,11 @@ impl<'a> Work<'a> {
             looks::subject(self.case, self.shared, claim, findings, self.rules, not_found_suspended);
         let decision = decide(&subject, findings, &self.rules.policy(not_found_suspended));
         let mut check = looks::looked(&self.case.check, claim, findings, &subject, now);
-        let watch = if check.watch_wanted { Watch::Full } else { decision.watch };
         let mut settlement = match &decision.verdict {
-            Verdict::Pay { key } => self.complete(key, watch, check)?,
-            Verdict::Fail { message, forced } => self.fail(message.clone(), *forced, watch, check)?,
+            Verdict::Pay { key } => self.complete(key, decision.watch, check)?,
+            Verdict::Fail { message, forced } => {
+                self.fail(message.clone(), *forced, decision.watch, check)?
+            }
             Verdict::Wait { why, adopt } => {
                 looks::wait(&mut check, self.case, *why, claim, now, self.rules);
                 let mut change = self.change();

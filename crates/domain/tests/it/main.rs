@@ -10,6 +10,8 @@
 
 mod messages;
 mod placement;
+mod placing_batch;
 mod settlement_rows;
 mod settlement_table;
+mod settling;
 mod state_machines;

@@ -5,24 +5,26 @@ use domain::settlement::{
     self, DECLINED_MESSAGE, Decision, Discrepancy, DiscrepancyKind, FORCED_MESSAGE, Findings, KeyAnswer,
     NOT_FOUND_MESSAGE, SettlementPolicy, Subject, Transaction, TransactionStatus, Verdict, Waiting, Watch,
 };
-use domain::{GatewayKey, GatewayOrderRef, Money, OrderId, PaymentStatus};
+use domain::{GatewayKey, GatewayOrderRef, Money, PaymentStatus, Timestamp};
 use std::collections::BTreeSet;
 use std::time::Duration;
+use time::macros::datetime;
 
 const OURS: i64 = 100_001;
 const FOREIGN: i64 = 100_002;
+const PLACED: Timestamp = datetime!(2026-01-01 00:00 UTC);
 
 fn key(text: &str) -> GatewayKey {
     GatewayKey::new(text).unwrap()
 }
 
 fn order(id: i64) -> GatewayOrderRef {
-    GatewayOrderRef::from(OrderId::new(id).unwrap())
+    GatewayOrderRef::from_gateway(format!("simul8-{id}-00000000000000ff"))
 }
 
 fn transaction(text: &str, status: TransactionStatus) -> Transaction {
     let amount = Money::new(5000).unwrap();
-    Transaction { key: key(text), order_ref: order(OURS), amount, status, reason: None }
+    Transaction { key: key(text), order_ref: order(OURS), amount, status, reason: None, made_before: None }
 }
 
 fn of_another_order(transaction: Transaction) -> Transaction {
@@ -39,6 +41,7 @@ fn subject() -> Subject {
         status: PaymentStatus::InProgress,
         key: None,
         order_ref: order(OURS),
+        created_at: PLACED,
         paid_amount: Money::new(5000).unwrap(),
         age: Duration::from_secs(65),
         since_send_deadline: Some(Duration::from_secs(60)),
@@ -70,18 +73,18 @@ const RULES: SettlementPolicy = SettlementPolicy {
 };
 
 fn listed(transactions: &[Transaction]) -> Findings {
-    Findings { by_key: None, by_order: Some(transactions.to_vec()), hinted: Vec::new() }
+    Findings { by_order: Some(transactions.to_vec()), ..Findings::default() }
 }
 
 /// The held one was asked for by its key, and stands in the list too.
 fn by_key(held: &Transaction, others: &[Transaction]) -> Findings {
     let list = std::iter::once(held).chain(others).cloned().collect();
-    Findings { by_key: Some(KeyAnswer::Found(held.clone())), by_order: Some(list), hinted: Vec::new() }
+    Findings { by_key: Some(KeyAnswer::Found(held.clone())), by_order: Some(list), ..Findings::default() }
 }
 
 fn lost(text: &str, others: &[Transaction]) -> Findings {
     let by_key = Some(KeyAnswer::NotFound(key(text)));
-    Findings { by_key, by_order: Some(others.to_vec()), hinted: Vec::new() }
+    Findings { by_key, by_order: Some(others.to_vec()), ..Findings::default() }
 }
 
 fn decide(subject: &Subject, findings: &Findings) -> Decision {
@@ -251,6 +254,33 @@ fn f50_a_callbacks_foreign_key_says_nothing() {
     for status in [PaymentStatus::Paid, PaymentStatus::Failed] {
         assert!(decide(&ended(status, Some("A")), &findings).discrepancies.is_empty());
     }
+}
+
+/// A gateway that lost its memory, or a database that was made anew, can have a transaction by our order's name from
+/// before the order was placed: it is somebody else's charge, whatever it says.
+#[test]
+fn a_transaction_older_than_the_payment_is_never_ours() {
+    let made = |transaction, before| Transaction { made_before: Some(before), ..transaction };
+    let older = |status| made(transaction("A", status), PLACED);
+    let newer = made(transaction("A", Success), PLACED + time::Duration::microseconds(1));
+    assert_eq!(paid_by(&decide(&subject(), &listed(&[newer]))), Some("A"));
+
+    let decision = decide(&subject(), &listed(&[older(Success)]));
+    assert_eq!(failed(&decision), Some((settlement::ORDER_MISMATCH_MESSAGE, false)));
+    assert_eq!(rows(&decision), [(DiscrepancyKind::OrderMismatch, "A")]);
+    let decision = decide(&subject(), &listed(&[older(Success), transaction("B", Success)]));
+    assert_eq!(paid_by(&decision), Some("B"));
+    assert_eq!(rows(&decision), [(DiscrepancyKind::OrderMismatch, "A")]);
+    // Neither waited for, nor adopted, nor believed to have been declined.
+    assert_eq!(waits(&decide(&subject(), &listed(&[older(Pending)]))), Some(Waiting::KeyContradicted));
+    assert_eq!(waits(&decide(&subject(), &listed(&[older(Failed)]))), Some(Waiting::KeyContradicted));
+    // Named by a callback it says nothing; by the key that we hold it is a contradiction.
+    let hinted = Findings { hinted: vec![older(Success)], ..listed(&[]) };
+    let decision = decide(&subject(), &hinted);
+    assert_eq!((waits(&decision), rows(&decision)), (Some(Waiting::NotFoundYet), vec![]));
+    let decision = decide(&holding("A"), &by_key(&older(Success), &[]));
+    assert_eq!(waits(&decision), Some(Waiting::KeyContradicted));
+    assert_eq!(rows(&decision), [(DiscrepancyKind::PgLost, "A")]);
 }
 
 /// The gateway's list may be behind its own callback.

@@ -7,12 +7,14 @@ use domain::settlement::{
     self, Decision, Discrepancy, DiscrepancyKind, Findings, KeyAnswer, SettlementPolicy, Subject,
     Transaction, TransactionStatus, Verdict, Watch,
 };
-use domain::{GatewayKey, GatewayOrderRef, Money, OrderId, PaymentStatus};
+use domain::{GatewayKey, GatewayOrderRef, Money, PaymentStatus, Timestamp};
 use std::collections::BTreeSet;
 use std::time::Duration;
+use time::macros::datetime;
 
-const OURS: i64 = 100_001;
-const FOREIGN: i64 = 100_002;
+const OURS: &str = "simul8-100001-00000000000000ff";
+const FOREIGN: &str = "simul8-100002-00000000000000ff";
+const PLACED: Timestamp = datetime!(2026-01-01 00:00 UTC);
 const DUE: i64 = 5000;
 
 /// What the gateway shows of one transaction, as far as any rule cares.
@@ -21,6 +23,8 @@ struct Kind {
     status: TransactionStatus,
     right_amount: bool,
     ours: bool,
+    /// Made before the payment was placed, and therefore not ours.
+    older: bool,
     owned_elsewhere: bool,
 }
 
@@ -30,12 +34,16 @@ impl Kind {
         for status in TransactionStatus::ALL {
             for right_amount in [true, false] {
                 for owned_elsewhere in [true, false] {
-                    kinds.push(Self { status, right_amount, ours: true, owned_elsewhere });
+                    kinds.push(Self { status, right_amount, ours: true, older: false, owned_elsewhere });
                 }
             }
-            kinds.push(Self { status, right_amount: true, ours: false, owned_elsewhere: false });
+            kinds.extend([true, false].map(|older| Self::not_ours(status, older)));
         }
         kinds
+    }
+
+    fn not_ours(status: TransactionStatus, older: bool) -> Self {
+        Self { status, right_amount: true, ours: false, older, owned_elsewhere: false }
     }
 
     fn key(at: usize) -> GatewayKey {
@@ -43,13 +51,13 @@ impl Kind {
     }
 
     fn transaction(self, at: usize) -> Transaction {
-        let order = OrderId::new(if self.ours { OURS } else { FOREIGN }).unwrap();
         Transaction {
             key: Self::key(at),
-            order_ref: GatewayOrderRef::from(order),
+            order_ref: GatewayOrderRef::from_gateway(if self.ours || self.older { OURS } else { FOREIGN }),
             amount: Money::new(if self.right_amount { DUE } else { DUE + 1 }).unwrap(),
             status: self.status,
             reason: Some(format!("reason {at}")),
+            made_before: Some(PLACED + Duration::from_micros(u64::from(!self.older))),
         }
     }
 }
@@ -99,7 +107,8 @@ impl Case {
         Subject {
             status: self.status,
             key,
-            order_ref: GatewayOrderRef::from(OrderId::new(OURS).unwrap()),
+            order_ref: GatewayOrderRef::from_gateway(OURS),
+            created_at: PLACED,
             paid_amount: Money::new(DUE).unwrap(),
             age: Duration::from_secs(if self.old { 300 } else { 299 }),
             since_send_deadline: self.since_deadline.map(Duration::from_secs),
@@ -116,12 +125,11 @@ impl Case {
             Held::No | Held::Newer => None,
             Held::First | Held::Replaced => all.first().cloned().map(KeyAnswer::Found),
             Held::Another(status) => {
-                let foreign = Kind { status, right_amount: true, ours: false, owned_elsewhere: false };
-                Some(KeyAnswer::Found(foreign.transaction(HELD_KEY)))
+                Some(KeyAnswer::Found(Kind::not_ours(status, false).transaction(HELD_KEY)))
             }
             Held::Lost => Some(KeyAnswer::NotFound(Kind::key(HELD_KEY))),
         };
-        Findings { by_key, by_order: self.listed.then_some(all), hinted: Vec::new() }
+        Findings { by_key, by_order: self.listed.then_some(all), ..Findings::default() }
     }
 
     fn policy(&self) -> SettlementPolicy {

@@ -63,7 +63,8 @@ impl Transaction {
 #[derive(Debug, Default)]
 pub struct Gateway {
     all: Vec<Transaction>,
-    by_key: BTreeMap<GatewayKey, usize>,
+    /// By the key in small letters: the gateway's database compares them so.
+    by_key: BTreeMap<String, usize>,
     /// Callbacks sent, by transaction and token.
     told: Vec<(GatewayKey, String)>,
     /// Connections are refused (or hang) until then.
@@ -78,7 +79,7 @@ impl Gateway {
     /// Stores one; whoever had the key is forgotten.
     pub fn store(&mut self, transaction: Transaction) {
         let at = self.all.len();
-        if let Some(before) = self.by_key.insert(transaction.key.clone(), at)
+        if let Some(before) = self.by_key.insert(folded(&transaction.key), at)
             && let Some(before) = self.all.get_mut(before)
         {
             before.gone = true;
@@ -91,9 +92,9 @@ impl Gateway {
         &self.all
     }
 
-    /// What a look-up by key finds at a moment.
+    /// What a look-up by key finds at a moment, whatever the case of the key's letters.
     pub fn by_key(&self, key: &GatewayKey, at: Instant) -> Option<&Transaction> {
-        let found = self.all.get(*self.by_key.get(key)?)?;
+        let found = self.all.get(*self.by_key.get(&folded(key))?)?;
         (!found.gone && found.created <= at).then_some(found)
     }
 
@@ -117,7 +118,7 @@ impl Gateway {
 
     /// Whether some transaction has, or had, this key.
     pub fn is_given(&self, key: &GatewayKey) -> bool {
-        self.by_key.contains_key(key)
+        self.by_key.contains_key(&folded(key))
     }
 
     /// A key that is given to somebody already.
@@ -149,4 +150,8 @@ impl Gateway {
         let found = self.all.iter().rev().find(mine);
         found.is_some_and(|transaction| transaction.status_at(now).is_some())
     }
+}
+
+fn folded(key: &GatewayKey) -> String {
+    key.as_str().to_lowercase()
 }

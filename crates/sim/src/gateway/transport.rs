@@ -204,6 +204,9 @@ impl Transport for ModelTransport {
             let status = found.as_ref().map(|(_, status)| *status);
             format!("{} asks for {key}: {status:?}", self.process.name)
         });
+        if found.as_ref().is_some_and(|(found, _)| found.key != *key) {
+            return Err(LookupFailure::Odd { what: Oddity::WrongSubject });
+        }
         Ok(found.map_or(Lookup::NotFound, |(found, status)| {
             Lookup::Found(domain::settlement::Transaction {
                 reason: found.reason(status),

@@ -9,6 +9,7 @@ use domain::ports::PointEntry;
 use domain::settlement::{Changes, Settling};
 use domain::{PointAccount, UserId};
 use std::collections::{BTreeMap, BTreeSet};
+use tokio::time::Instant;
 
 /// The points of buyers as the members of a batch leave them, one after the other.
 struct Running<'a>(BTreeMap<UserId, &'a PointAccount>);
@@ -90,7 +91,7 @@ pub fn fits_settling(world: &World, settling: &Settling, changes: &[Changes]) {
 /// A batch of orders that was opened.
 #[derive(Debug, Clone, Copy)]
 struct Opened {
-    nth: u64,
+    at: Instant,
     /// The one of those that were served for the first time that came first.
     first: Option<u64>,
     /// The one that came last.
@@ -100,28 +101,21 @@ struct Opened {
 /// The programs' queues of orders, as far as can be seen.
 #[derive(Debug, Default)]
 pub struct Queues {
-    next: u64,
     opened: BTreeMap<Life, Vec<Opened>>,
     /// Who came before a batch failed may have been in it, and be served once more.
     excused: BTreeMap<Life, u64>,
 }
 
 impl Queues {
-    /// A batch is being opened; its number.
-    pub const fn opens(&mut self) -> u64 {
-        self.next += 1;
-        self.next
-    }
-
     /// One could not be stored; so many numbers were drawn before.
     pub fn failed(&mut self, life: Life, drawn: u64) {
         self.excused.insert(life, drawn);
     }
 }
 
-/// Fairness: of one program's orders, none is served after one that came later. `numbers`: those of the batch that was
-/// opened as the `nth`.
-pub fn in_order_of_arrival(world: &World, life: Life, nth: u64, numbers: &[u64]) {
+/// Fairness: of one program's orders, none is served after one that came later. `numbers`: those of a batch that was opened
+/// `at` this moment. Two that are opened at the same one may share what waits in any way.
+pub fn in_order_of_arrival(world: &World, life: Life, at: Instant, numbers: &[u64]) {
     let members: Vec<(u64, bool)> = {
         let mut draws = lock(&world.draws);
         let found = |number: &u64| draws.get(*number).map(|draw| (draw.nth, draw.tried));
@@ -134,11 +128,11 @@ pub fn in_order_of_arrival(world: &World, life: Life, nth: u64, numbers: &[u64])
         let mut queues = lock(&world.queues);
         let excused = queues.excused.get(&life).copied().unwrap_or_default();
         let first = members.iter().filter(|(came, tried)| !tried && *came > excused).map(|(came, _)| *came).min();
-        let mine = Opened { nth, first, last };
+        let mine = Opened { at, first, last };
         let others = queues.opened.entry(life).or_default();
         let unfair = others.iter().any(|other| {
-            let (earlier, later) = if other.nth < nth { (other, &mine) } else { (&mine, other) };
-            later.first.is_some_and(|first| first < earlier.last)
+            let (earlier, later) = if other.at < at { (other, &mine) } else { (&mine, other) };
+            other.at != at && later.first.is_some_and(|first| first < earlier.last)
         });
         others.push(mine);
         unfair || !members.is_sorted()

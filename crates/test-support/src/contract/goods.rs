@@ -2,7 +2,7 @@
 
 use super::World;
 use super::world::{tick, user, waits_for, won};
-use domain::{CouponId, Discount, IssuedCouponStatus, Stock};
+use domain::{CouponId, Discount, IssuedCouponStatus, ProductId, Stock};
 
 /// Stock is set to what was counted; an unknown product says so.
 pub async fn stock_is_set(world: World) {
@@ -13,8 +13,11 @@ pub async fn stock_is_set(world: World) {
         tx.commit().await.unwrap();
         assert_eq!(world.stock(product).await, pieces);
     }
+    let tx = world.begin().await;
+    let unknown = ProductId::new(1 << 40).unwrap();
+    assert_eq!(tx.set_stock(unknown, Stock::new(1).unwrap()).await, Ok(false));
+    tx.commit().await.unwrap();
 }
-
 /// A buyer has a coupon once; other buyers have their own.
 pub async fn a_coupon_is_issued_once(world: World) {
     let tx = world.begin().await;

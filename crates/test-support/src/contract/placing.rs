@@ -1,143 +1,170 @@
-//! What TX1 does.
+//! What placing orders loads and stores.
 
 use super::World;
-use super::world::{HOUR, Placed, first_event, idempotency, new_payment, order, tick, user, waits_for, won};
-use domain::ports::{
-    IdempotencyKey, NewPayment, PointEntry, PointEntryKind, StockEntry, StockEntryKind, StoreError,
-    StoredAnswer, Versioned,
+use super::world::{Ask, HOUR, Placed, decided, tick, user, waits_for, won};
+use domain::placement::{NewOrder, PlacingNeeds};
+use domain::ports::{NewOrderIds, PointEntry, PointEntryKind, StoreError, Versioned};
+use domain::{
+    Discount, IssuedCoupon, IssuedCouponId, IssuedCouponStatus, OrderStatus, PaymentStatus, ProductId,
 };
-use domain::{Discount, IssuedCoupon, IssuedCouponStatus, PaymentStatus, ProductId, Quantity, UserId};
-use std::time::Duration;
-
-fn stock_entry(product_id: ProductId, placed: Placed, kind: StockEntryKind, pieces: i64) -> StockEntry {
-    let quantity = Quantity::new(pieces).unwrap();
-    StockEntry { product_id, payment_id: placed.payment_id, kind, quantity }
-}
-
-async fn move_stock(world: &World, entry: StockEntry) -> Result<(), StoreError> {
-    let tx = world.begin().await;
-    tx.lock_products(&[entry.product_id]).await.unwrap();
-    match tx.move_stock(&[entry]).await {
-        Ok(()) => {
-            tx.commit().await.unwrap();
-            Ok(())
-        }
-        Err(error) => {
-            tx.rollback().await;
-            Err(error)
-        }
-    }
-}
+use std::collections::BTreeSet;
 
 /// Everything that was written is read back as it was.
 pub async fn an_order_is_there_as_it_was_placed(world: World) {
-    let placed = world.place().await;
+    let product = world.product(1000, 10).await;
+    let ask = Ask { lines: vec![(product, 2)], send_within: HOUR, check_in: HOUR / 2, ..Ask::of(product) };
+    let (tx, mut placing) = world.open_placing(std::slice::from_ref(&ask)).await;
+    let order = decided(&mut placing, 0, &ask);
+    tx.store_orders(std::slice::from_ref(&order)).await.unwrap();
+    tx.commit().await.unwrap();
+    let placed = Placed { order_id: order.order.id(), payment_id: order.record.payment.id() };
     let view = world.ports.queries.order(Some(user(1)), placed.order_id).await.unwrap().unwrap();
-    assert_eq!(view.order.id(), placed.order_id);
-    assert_eq!(view.order.total(), won(1000));
-    assert_eq!(view.order.items()[0].product_name, "product");
-    let record = view.payment;
-    assert_eq!(record.payment.version, 0);
-    assert_eq!(record.payment.value.id(), placed.payment_id);
-    assert_eq!(record.payment.value.status(), PaymentStatus::Pending);
-    assert_eq!(record.payment.value.amounts().paid_amount(), won(1000));
-    assert_eq!(record.card.as_ref().unwrap().masked, "1234-****-****-1451");
-    assert_eq!(record.merchant.as_str(), "holdfast");
-    assert_eq!(record.send_deadline, record.created_at + time::Duration::hours(1));
-    assert_eq!(record.updated_at, record.created_at);
-    assert_eq!(view.placed_at, record.created_at);
-    assert!(!record.watch_wanted);
-    assert_eq!(world.record(placed).await, record);
+    assert_eq!((view.order, view.payment), (order.order, order.record.clone()));
+    assert_eq!(view.placed_at, placing.now);
+    let payment = world.view(placed).await;
+    assert_eq!(payment.record, order.record);
+    assert_eq!((payment.history.len(), payment.parked), (1, false));
+    assert_eq!(payment.next_check_at, order.check_at);
+    assert_eq!(world.stock(product).await, 8);
+    assert_eq!(world.case(placed).await.check.due_at, order.check_at);
 }
 
-/// Locking products that don't exist leaves them out; the others come ascending.
-pub async fn unknown_products_are_left_out(world: World) {
+/// A batch brings each thing once, whoever needs it; what does not exist is left out.
+pub async fn a_batch_is_loaded_at_once(world: World) {
     let (a, b) = (world.product(1, 1).await, world.product(2, 2).await);
-    let tx = world.begin().await;
-    let unknown = ProductId::new(1 << 40).unwrap();
-    let products = tx.lock_products(&[b, unknown, a]).await.unwrap();
-    let ids: Vec<_> = products.iter().map(|product| product.id).collect();
-    assert_eq!(ids, [a, b]);
-    assert_eq!(products[1].price, won(2));
-    assert_eq!(products[1].stock.quantity(), 2);
+    world.charge_points(user(1), 50).await;
+    let (unknown, nobody) = (ProductId::new(1 << 40).unwrap(), user(9));
+    let issued = coupon(&world).await;
+    let need = |user_id, product_ids: &[ProductId], points, issued_coupon_id| PlacingNeeds {
+        user_id,
+        product_ids: product_ids.to_vec(),
+        points,
+        issued_coupon_id,
+        key: None,
+    };
+    let needs = [
+        need(user(1), &[b], true, Some(issued.id)),
+        need(nobody, &[a, b, unknown], true, Some(IssuedCouponId::new(1 << 40).unwrap())),
+        need(user(2), &[], false, None),
+        need(user(1), &[a], true, Some(issued.id)),
+    ];
+    let (tx, placing) = world.ports.store.open_placing(&needs).await.unwrap();
     tx.rollback().await;
+    assert_eq!(placing.ids.len(), 4);
+    assert_eq!(placing.products.keys().copied().collect::<Vec<_>>(), [a, b]);
+    let product = &placing.products[&b];
+    assert_eq!((product.id, product.price, product.stock.quantity()), (b, won(2), 2));
+    let balances: Vec<_> = placing.points.iter().map(|(id, account)| (*id, account.balance())).collect();
+    assert_eq!(balances, [(user(1), won(50)), (nobody, won(0))]);
+    assert!(placing.points.iter().all(|(id, account)| account.user_id() == *id));
+    assert_eq!(placing.coupons.keys().copied().collect::<Vec<_>>(), [issued.id]);
+    let holding = &placing.coupons[&issued.id];
+    assert_eq!((holding.version, holding.value.issued, &*holding.value.coupon.name), (0, issued, "c"));
+    assert!(placing.keys.is_empty());
+    assert!((1..=16).contains(&placing.installation.len()));
+    // One database has one name.
+    let (tx, again) = world.open_placing(&[]).await;
+    tx.rollback().await;
+    assert_eq!(again.installation, placing.installation);
 }
 
-/// A reserve that would fall below zero is a conflict and takes nothing.
+/// Several orders of one buyer for one product: each takes from what the one before left, and all of it is stored.
+pub async fn a_batch_stores_what_each_takes(world: World) {
+    let (a, b) = (world.product(1000, 10).await, world.product(500, 10).await);
+    world.charge_points(user(1), 2000).await;
+    let asks = [
+        Ask { lines: vec![(a, 3), (b, 1)], points: 700, ..Ask::of(a) },
+        Ask { lines: vec![(a, 2)], points: 300, ..Ask::of(a) },
+        Ask { user: user(2), lines: vec![(a, 1), (b, 2)], ..Ask::of(a) },
+        // Nothing is left for the card.
+        Ask { lines: vec![(b, 2)], points: 1000, ..Ask::of(b) },
+    ];
+    let placed = world.place_all(&asks).await;
+    assert_eq!((world.stock(a).await, world.stock(b).await), (4, 5));
+    assert_eq!(world.points(user(1)).await, 0);
+    let amounts = async |at: usize| world.record(placed[at]).await.payment.amounts().paid_amount();
+    assert_eq!((amounts(0).await, amounts(1).await, amounts(2).await), (won(2800), won(1700), won(2000)));
+    let view = world.ports.queries.order(None, placed[3].order_id).await.unwrap().unwrap();
+    assert_eq!(
+        (view.order.status(), view.payment.payment.status()),
+        (OrderStatus::Paid, PaymentStatus::Paid)
+    );
+    assert_eq!(view.payment.card, None);
+    assert_eq!(world.view(placed[3]).await.next_check_at, None);
+}
+
+/// The store takes what it is told, or nothing: a batch of which one order can't be stored leaves nothing of the others.
+pub async fn a_batch_is_stored_whole_or_not_at_all(world: World) {
+    let product = world.product(1000, 10).await;
+    let known = world.place_as(Ask::of(product)).await;
+    let asks = [Ask::of(product), Ask::of(product)];
+    let (tx, mut placing) = world.open_placing(&asks).await;
+    let good = decided(&mut placing, 0, &asks[0]);
+    placing.ids[1] = NewOrderIds { order_id: known.order_id, payment_id: known.payment_id };
+    let bad = decided(&mut placing, 1, &asks[1]);
+    assert!(matches!(tx.store_orders(&[good, bad]).await, Err(StoreError::Conflict { .. })));
+    assert!(tx.commit().await.is_err());
+    assert_eq!(world.ports.queries.order(None, placing.ids[0].order_id).await, Ok(None));
+    assert_eq!(world.stock(product).await, 9);
+}
+
+/// More than there is: refused, and nothing is taken. (Who decides upon what was loaded never asks for it.)
 pub async fn stock_never_falls_below_zero(world: World) {
     let product = world.product(1000, 3).await;
-    let placed = world.place().await;
-    let too_much = stock_entry(product, placed, StockEntryKind::Reserve, 4);
-    assert!(matches!(move_stock(&world, too_much).await, Err(StoreError::Conflict { .. })));
+    let ask = Ask { lines: vec![(product, 3)], ..Ask::of(product) };
+    let refused = place_changed(&world, &[ask.clone(), ask.clone()], |placing| {
+        // As if the first one had left everything.
+        if let Some(product) = placing.products.get_mut(&product) {
+            product.stock = domain::Stock::new(3).unwrap();
+        }
+    })
+    .await;
+    assert!(refused.is_err());
     assert_eq!(world.stock(product).await, 3);
-    let all = stock_entry(product, placed, StockEntryKind::Reserve, 3);
-    assert_eq!(move_stock(&world, all).await, Ok(()));
+    world.place_as(ask).await;
     assert_eq!(world.stock(product).await, 0);
 }
 
-/// The ledger refuses a second restore for the same payment and product.
-pub async fn stock_comes_back_once(world: World) {
-    let product = world.product(1000, 3).await;
-    let placed = world.place().await;
-    let restore = stock_entry(product, placed, StockEntryKind::Restore, 2);
-    move_stock(&world, stock_entry(product, placed, StockEntryKind::Reserve, 2)).await.unwrap();
-    move_stock(&world, restore).await.unwrap();
-    assert!(matches!(move_stock(&world, restore).await, Err(StoreError::Conflict { .. })));
-    assert_eq!(world.stock(product).await, 3);
-}
-
-async fn move_points(
+/// Places orders; `change` runs before each is decided. What came of storing them; nothing is committed.
+async fn place_changed(
     world: &World,
-    buyer: UserId,
-    kind: PointEntryKind,
-    amount: i64,
-    placed: Option<Placed>,
+    asks: &[Ask],
+    change: impl Fn(&mut domain::placement::Placing),
 ) -> Result<(), StoreError> {
-    let tx = world.begin().await;
-    let account = tx.lock_points(buyer).await.unwrap();
-    let account = match kind {
-        PointEntryKind::Charge => account.charge(won(amount)).unwrap(),
-        PointEntryKind::Deduct => account.deduct(won(amount)).unwrap(),
-        PointEntryKind::Restore => account.restore(won(amount)).unwrap(),
-    };
-    let payment_id = placed.map(|placed| placed.payment_id);
-    let entry = PointEntry { account, kind, amount: won(amount), payment_id };
-    match tx.save_points(&entry).await {
-        Ok(()) => {
-            tx.commit().await.unwrap();
-            Ok(())
-        }
-        Err(error) => {
-            tx.rollback().await;
-            Err(error)
-        }
+    let (tx, mut placing) = world.open_placing(asks).await;
+    let mut orders = Vec::new();
+    for (at, ask) in asks.iter().enumerate() {
+        change(&mut placing);
+        orders.push(decided(&mut placing, at, ask));
     }
+    let stored = tx.store_orders(&orders).await;
+    tx.rollback().await;
+    stored
 }
 
-/// The ledger refuses a second restore, and a second deduction, for the same payment.
-pub async fn points_come_back_once(world: World) {
-    let buyer = user(1);
-    let placed = Some(world.place().await);
-    move_points(&world, buyer, PointEntryKind::Charge, 100, None).await.unwrap();
-    move_points(&world, buyer, PointEntryKind::Charge, 100, None).await.unwrap();
-    move_points(&world, buyer, PointEntryKind::Deduct, 30, placed).await.unwrap();
-    let again = move_points(&world, buyer, PointEntryKind::Deduct, 30, placed).await;
-    assert!(matches!(again, Err(StoreError::Conflict { .. })));
-    move_points(&world, buyer, PointEntryKind::Restore, 30, placed).await.unwrap();
-    let again = move_points(&world, buyer, PointEntryKind::Restore, 30, placed).await;
-    assert!(matches!(again, Err(StoreError::Conflict { .. })));
-    assert_eq!(world.ports.queries.point_balance(buyer).await, Ok(won(200)));
+/// Points that don't follow from the balance that is there: refused.
+pub async fn points_follow_from_the_balance(world: World) {
+    world.charge_points(user(1), 100).await;
+    let ask = Ask { points: 60, ..Ask::of(world.product(1000, 9).await) };
+    let refused = place_changed(&world, &[ask.clone(), ask.clone()], |placing| {
+        placing.points.insert(user(1), domain::PointAccount::new(user(1), won(100)).unwrap());
+    })
+    .await;
+    assert!(refused.is_err());
+    assert_eq!(world.points(user(1)).await, 100);
+    world.place_as(ask).await;
+    assert_eq!(world.points(user(1)).await, 40);
 }
 
 /// A buyer who never had points has none, and can get some.
 pub async fn an_account_that_is_not_there_is_empty(world: World) {
     let buyer = user(5);
-    assert_eq!(world.ports.queries.point_balance(buyer).await, Ok(won(0)));
+    assert_eq!(world.points(buyer).await, 0);
     let tx = world.begin().await;
     assert_eq!(tx.lock_points(buyer).await.unwrap().balance(), won(0));
     tx.rollback().await;
-    move_points(&world, buyer, PointEntryKind::Charge, 7, None).await.unwrap();
-    assert_eq!(world.ports.queries.point_balance(buyer).await, Ok(won(7)));
+    world.charge_points(buyer, 7).await;
+    assert_eq!(world.points(buyer).await, 7);
 }
 
 /// Two at once on one account: the second sees what the first left, even for a new account.
@@ -160,215 +187,90 @@ async fn coupon(world: &World) -> IssuedCoupon {
     issued
 }
 
-/// Saving counts the version up; an older version is a conflict.
-pub async fn a_coupon_is_saved_at_its_version(world: World) {
+/// Storing counts a coupon's version up; an older version is a conflict.
+pub async fn a_coupon_is_stored_at_its_version(world: World) {
     let issued = coupon(&world).await;
-    let placed = world.place().await;
-    let tx = world.begin().await;
-    let holding = tx.find_coupon_holding(issued.id).await.unwrap().unwrap();
-    assert_eq!(holding.version, 0);
-    assert_eq!(holding.value.issued, issued);
-    let used = holding.value.issued.redeem(user(1), &holding.value.coupon, tx.now()).unwrap();
-    tx.save_issued_coupon(&holding.with(used), placed.payment_id).await.unwrap();
-    tx.commit().await.unwrap();
-
-    let other = world.place().await;
-    let tx = world.begin().await;
-    let now = tx.find_coupon_holding(issued.id).await.unwrap().unwrap();
-    assert_eq!((now.version, now.value.issued), (1, used));
-    let stale = tx.save_issued_coupon(&holding.with(used), other.payment_id).await;
-    assert!(matches!(stale, Err(StoreError::Conflict { .. })));
+    let ask = Ask { coupon: Some(issued.id), ..Ask::of(world.product(1000, 9).await) };
+    let placed = world.place_as(ask.clone()).await;
+    let record = world.record(placed).await;
+    assert_eq!(record.issued_coupon_id, Some(issued.id));
+    assert_eq!(record.payment.amounts().coupon_discount(), won(100));
+    let (tx, mut placing) = world.open_placing(std::slice::from_ref(&ask)).await;
+    let holding = placing.coupons[&issued.id].clone();
+    assert_eq!(holding.version, 1);
+    assert!(matches!(holding.value.issued.status, IssuedCouponStatus::Used { .. }));
+    // As if it had been read before.
+    let free = domain::ports::CouponHolding { issued, ..holding.value };
+    placing.coupons.insert(issued.id, Versioned { version: 0, value: free });
+    let order = decided(&mut placing, 0, &ask);
+    assert!(matches!(tx.store_orders(&[order]).await, Err(StoreError::Conflict { .. })));
     tx.rollback().await;
 }
 
-/// Two transactions with the same version: the second waits and loses.
+/// Two batches with one coupon: nobody waits to read it; the second to store it waits and loses.
 pub async fn a_coupon_race_has_one_winner(world: World) {
     let issued = coupon(&world).await;
-    let (first, second) = (world.place().await, world.place().await);
-    let (one, two) = (world.begin().await, world.begin().await);
-    let holding = one.find_coupon_holding(issued.id).await.unwrap().unwrap();
-    let seen = two.find_coupon_holding(issued.id).await.unwrap().unwrap();
-    let used = issued.redeem(user(1), &holding.value.coupon, one.now()).unwrap();
-    one.save_issued_coupon(&holding.with(used), first.payment_id).await.unwrap();
-    let (lost, _) =
-        waits_for(two.save_issued_coupon(&seen.with(used), second.payment_id), one.commit()).await;
+    let mut opened = Vec::new();
+    for _ in 0..2 {
+        let ask = Ask { coupon: Some(issued.id), ..Ask::of(world.product(1000, 9).await) };
+        let (tx, mut placing) = world.open_placing(std::slice::from_ref(&ask)).await;
+        let order = decided(&mut placing, 0, &ask);
+        opened.push((tx, order));
+    }
+    let ((two, late), (one, order)) = (opened.remove(1), opened.remove(0));
+    one.store_orders(&[order]).await.unwrap();
+    let late = [late];
+    let (lost, _) = waits_for(two.store_orders(&late), one.commit()).await;
     assert!(matches!(lost, Err(StoreError::Conflict { .. })));
     two.rollback().await;
 }
 
-/// Given back once per payment, even if it is used again by another payment in between.
-pub async fn a_coupon_comes_back_once(world: World) {
-    let issued = coupon(&world).await;
-    let (first, second) = (world.place().await, world.place().await);
-    let terms = {
-        let tx = world.begin().await;
-        let terms = tx.find_coupon_holding(issued.id).await.unwrap().unwrap().value.coupon;
-        tx.rollback().await;
-        terms
-    };
-    let save = async |version, status, placed: Placed| {
-        let tx = world.begin().await;
-        let coupon = Versioned { version, value: IssuedCoupon { status, ..issued } };
-        let result = tx.save_issued_coupon(&coupon, placed.payment_id).await;
-        match result {
-            Ok(()) => tx.commit().await.map_err(|_| ()),
-            Err(_) => {
-                tx.rollback().await;
-                Err(())
-            }
-        }
-    };
-    let used = {
-        let tx = world.begin().await;
-        let used = issued.redeem(user(1), &terms, tx.now()).unwrap().status;
-        tx.rollback().await;
-        used
-    };
-    assert_eq!(save(0, used, first).await, Ok(()));
-    assert_eq!(save(1, IssuedCouponStatus::Available, first).await, Ok(()));
-    assert_eq!(save(2, used, second).await, Ok(()));
-    assert_eq!(save(3, IssuedCouponStatus::Available, first).await, Err(()));
-    assert_eq!(save(3, IssuedCouponStatus::Available, second).await, Ok(()));
-}
-
-/// A second payment for an order, and a second order with an id, are conflicts.
-pub async fn an_order_has_one_payment(world: World) {
+/// An order, a payment and a token are there once.
+pub async fn ids_and_tokens_are_unique(world: World) {
     let placed = world.place().await;
-    let tx = world.begin().await;
-    let ids = tx.next_order_ids().await.unwrap();
-    let second = new_payment(domain::ports::NewOrderIds { order_id: placed.order_id, ..ids }, user(1));
-    let result = tx.insert_payment(&second, &[first_event()]).await;
-    assert!(matches!(result, Err(StoreError::Conflict { .. })));
-    tx.rollback().await;
-
-    let product = world.product(1000, 1).await;
-    let tx = world.begin().await;
-    let result = tx.insert_order(&order(placed.order_id, user(1), product)).await;
-    assert!(matches!(result, Err(StoreError::Conflict { .. })));
-    tx.rollback().await;
+    let product = world.product(1000, 9).await;
+    let refused = async |change: &dyn Fn(&mut NewOrderIds), token: bool| {
+        let ask = Ask::of(product);
+        let (tx, mut placing) = world.open_placing(std::slice::from_ref(&ask)).await;
+        change(&mut placing.ids[0]);
+        let mut order = decided(&mut placing, 0, &ask);
+        if token {
+            order.callback_token_hash = Some(super::world::token_hash(placed.payment_id));
+        }
+        let stored = tx.store_orders(&[order]).await;
+        tx.rollback().await;
+        matches!(stored, Err(StoreError::Conflict { .. }))
+    };
+    assert!(refused(&|ids| ids.payment_id = placed.payment_id, false).await);
+    assert!(refused(&|ids| ids.order_id = placed.order_id, false).await);
+    assert!(refused(&|_| (), true).await);
+    assert!(!refused(&|_| (), false).await);
 }
 
 /// Something on the card and no card: refused, and nothing stays.
 pub async fn a_payment_on_a_card_needs_the_card(world: World) {
     let product = world.product(1000, 1).await;
-    let tx = world.begin().await;
-    let ids = tx.next_order_ids().await.unwrap();
-    tx.insert_order(&order(ids.order_id, user(1), product)).await.unwrap();
-    let payment = NewPayment { card: None, ..new_payment(ids, user(1)) };
-    assert!(tx.insert_payment(&payment, &[first_event()]).await.is_err());
+    let ask = Ask::of(product);
+    let (tx, mut placing) = world.open_placing(std::slice::from_ref(&ask)).await;
+    let mut order: NewOrder = decided(&mut placing, 0, &ask);
+    order.record.card = None;
+    assert!(tx.store_orders(&[order]).await.is_err());
     assert!(tx.commit().await.is_err());
-    assert_eq!(world.ports.queries.order(None, ids.order_id).await, Ok(None));
+    assert_eq!(world.ports.queries.order(None, placing.ids[0].order_id).await, Ok(None));
 }
 
-/// The first gets it, the second learns what it stands for.
-pub async fn an_idempotency_key_is_taken_once(world: World) {
-    let placed = world.place().await;
-    let claim = idempotency(user(1), placed.order_id);
-    let tx = world.begin().await;
-    assert_eq!(tx.claim_idempotency(&claim).await, Ok(None));
-    tx.commit().await.unwrap();
-    let tx = world.begin().await;
-    let record = tx.claim_idempotency(&claim).await.unwrap().unwrap();
-    assert_eq!((record.fingerprint, record.order_id), ([7; 32], placed.order_id));
-    assert_eq!((record.answer.clone(), record.abandoned), (None, false));
-    tx.rollback().await;
-    assert_eq!(world.ports.queries.idempotency(&claim.key).await, Ok(Some(record)));
-}
-
-/// The second waits for the first, then learns what it stands for.
-pub async fn an_idempotency_key_waits_for_the_one_who_takes_it(world: World) {
-    let (first, second) = (world.place().await, world.place().await);
-    let (one, two) = (world.begin().await, world.begin().await);
-    let (claim, late) = (idempotency(user(1), first.order_id), idempotency(user(1), second.order_id));
-    assert_eq!(one.claim_idempotency(&claim).await, Ok(None));
-    let (waited, _) = waits_for(two.claim_idempotency(&late), one.commit()).await;
-    assert_eq!(waited.unwrap().unwrap().order_id, first.order_id);
-    two.rollback().await;
-}
-
-/// The second waits, and takes it when the first takes its own back.
-pub async fn an_idempotency_key_is_free_after_a_rollback(world: World) {
-    let (first, second) = (world.place().await, world.place().await);
-    let (one, two) = (world.begin().await, world.begin().await);
-    assert_eq!(one.claim_idempotency(&idempotency(user(1), first.order_id)).await, Ok(None));
-    let late = idempotency(user(1), second.order_id);
-    let (waited, ()) = waits_for(two.claim_idempotency(&late), one.rollback()).await;
-    assert_eq!(waited, Ok(None));
-    two.commit().await.unwrap();
-    let record = world.ports.queries.idempotency(&late.key).await.unwrap().unwrap();
-    assert_eq!(record.order_id, second.order_id);
-}
-
-/// After its retention a key is free again.
-pub async fn an_idempotency_key_expires(world: World) {
-    let (first, second) = (world.place().await, world.place().await);
-    let mut claim = idempotency(user(1), first.order_id);
-    claim.retention = Duration::from_millis(1);
-    let tx = world.begin().await;
-    assert_eq!(tx.claim_idempotency(&claim).await, Ok(None));
-    tx.commit().await.unwrap();
+/// Every row of a batch bears the moment of its transaction, and histories count up over all payments.
+pub async fn a_batch_has_one_moment(world: World) {
+    let ask = Ask::of(world.product(1000, 9).await);
+    let placed = world.place_all(&vec![ask; 3]).await;
     tick().await;
-    assert_eq!(world.ports.queries.idempotency(&claim.key).await, Ok(None));
-    let claim = idempotency(user(1), second.order_id);
-    let tx = world.begin().await;
-    assert_eq!(tx.claim_idempotency(&claim).await, Ok(None));
-    tx.commit().await.unwrap();
-    let record = world.ports.queries.idempotency(&claim.key).await.unwrap().unwrap();
-    assert_eq!((record.order_id, record.answer), (second.order_id, None));
-}
-
-/// Another buyer's key of the same text is another key.
-pub async fn an_idempotency_key_belongs_to_its_buyer(world: World) {
-    let placed = world.place().await;
-    let tx = world.begin().await;
-    assert_eq!(tx.claim_idempotency(&idempotency(user(1), placed.order_id)).await, Ok(None));
-    assert_eq!(tx.claim_idempotency(&idempotency(user(2), placed.order_id)).await, Ok(None));
-    tx.commit().await.unwrap();
-}
-
-/// The first answer stays, to the letter; answers for unknown keys go nowhere.
-pub async fn the_first_answer_stays(world: World) {
-    let placed = world.place().await;
-    let claim = idempotency(user(1), placed.order_id);
-    let tx = world.begin().await;
-    assert_eq!(tx.claim_idempotency(&claim).await, Ok(None));
-    tx.commit().await.unwrap();
-    for (status, body) in [(201, "{\"주문\": 1}"), (402, "second")] {
-        let tx = world.begin().await;
-        let answer = StoredAnswer { status, body: body.into() };
-        tx.save_idempotent_answer(&claim.key, &answer).await.unwrap();
-        tx.commit().await.unwrap();
+    let mut moments = BTreeSet::new();
+    let mut sequences = Vec::new();
+    for placed in placed {
+        let view = world.view(placed).await;
+        moments.extend([view.record.created_at, view.record.updated_at, view.history[0].at]);
+        sequences.push(view.history[0].sequence);
     }
-    let record = world.ports.queries.idempotency(&claim.key).await.unwrap().unwrap();
-    assert_eq!(record.answer, Some(StoredAnswer { status: 201, body: "{\"주문\": 1}".into() }));
-
-    let unknown = IdempotencyKey { user_id: user(9), key: "never".into() };
-    let tx = world.begin().await;
-    let answer = StoredAnswer { status: 200, body: String::new() };
-    tx.save_idempotent_answer(&unknown, &answer).await.unwrap();
-    tx.commit().await.unwrap();
-    assert_eq!(world.ports.queries.idempotency(&unknown).await, Ok(None));
-}
-
-/// Without an answer, and past its order's send deadline, the first request can't be under way any more.
-pub async fn a_key_without_an_answer_is_abandoned_after_the_deadline(world: World) {
-    for (send_within, abandoned) in [(HOUR, false), (Duration::ZERO, true)] {
-        let placed = world.place_with(user(1), send_within).await;
-        let mut claim = idempotency(user(1), placed.order_id);
-        claim.key.key = format!("abandoned {abandoned}");
-        let tx = world.begin().await;
-        assert_eq!(tx.claim_idempotency(&claim).await, Ok(None));
-        tx.commit().await.unwrap();
-        let start = tokio::time::Instant::now();
-        loop {
-            tick().await;
-            let record = world.ports.queries.idempotency(&claim.key).await.unwrap().unwrap();
-            // It may be called abandoned some time after the deadline, never before it.
-            if record.abandoned == abandoned {
-                break;
-            }
-            assert!(abandoned, "not past its deadline");
-            assert!(start.elapsed() < Duration::from_secs(180), "never abandoned");
-        }
-    }
+    assert_eq!(moments.len(), 1);
+    assert!(sequences.is_sorted());
 }

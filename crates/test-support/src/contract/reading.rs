@@ -1,24 +1,27 @@
 //! Reads: whose, in which order, and pages.
 
 use super::World;
-use super::world::{HOUR, key, tick, user, won};
-use domain::ports::{AdminPaymentFilter, Cause, DiscrepancyStatus, NewDiscrepancy, OrderCursor};
-use domain::settlement::{Discrepancy, DiscrepancyKind};
-use domain::{Discount, OrderId, OrderStatus, PaymentStatus, Timestamp};
+use super::ledger::{self, row};
+use super::world::{Ask, HOUR, Placed, key, tick, user, won};
+use domain::ports::{AdminPaymentFilter, Cause, DiscrepancyStatus, OrderCursor};
+use domain::settlement::{Check, Discrepancy, DiscrepancyKind};
+use domain::{Discount, OrderId, OrderStatus, PaymentStatus, Timestamp, UserId};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+async fn place_for(world: &World, user: UserId) -> Placed {
+    world.place_as(Ask { user, ..Ask::of(world.product(1000, 10).await) }).await
+}
+
 /// Another buyer's order and payment look unknown.
 pub async fn buyers_see_their_own(world: World) {
-    let placed = world.place_with(user(1), HOUR).await;
+    let placed = place_for(&world, user(1)).await;
     let queries = &world.ports.queries;
     for (who, visible) in [(Some(user(1)), true), (Some(user(2)), false), (None, true)] {
         assert_eq!(queries.order(who, placed.order_id).await.unwrap().is_some(), visible);
         assert_eq!(queries.payment(who, placed.payment_id).await.unwrap().is_some(), visible);
     }
-    assert_eq!(queries.payment_of_order(placed.order_id).await, Ok(Some(placed.payment_id)));
     let unknown = domain::OrderId::new(1 << 40).unwrap();
-    assert_eq!(queries.payment_of_order(unknown).await, Ok(None));
     assert_eq!(queries.order(None, unknown).await, Ok(None));
 }
 
@@ -26,13 +29,10 @@ pub async fn buyers_see_their_own(world: World) {
 pub async fn orders_are_paged(world: World) {
     let mut mine = Vec::new();
     for _ in 0..3 {
-        mine.push(world.place_with(user(1), HOUR).await);
-        world.place_with(user(2), HOUR).await;
+        mine.push(place_for(&world, user(1)).await);
+        place_for(&world, user(2)).await;
     }
-    let tx = world.begin().await;
-    let order = tx.lock_order(mine[1].order_id).await.unwrap().unwrap();
-    tx.save_order(&order.with(order.value.clone().pay().unwrap())).await.unwrap();
-    tx.commit().await.unwrap();
+    world.pay(mine[1], "k").await;
     let queries = &world.ports.queries;
     let mut seen = Vec::new();
     let mut after = None;
@@ -47,7 +47,7 @@ pub async fn orders_are_paged(world: World) {
     let paid = queries.orders(user(1), Some(OrderStatus::Paid), None, 10).await.unwrap();
     assert_eq!(paid.len(), 1);
     assert_eq!(paid[0].order.id(), mine[1].order_id);
-    assert_eq!(paid[0].payment.payment.value.id(), mine[1].payment_id);
+    assert_eq!(paid[0].payment.payment.id(), mine[1].payment_id);
 }
 
 /// By status and age, newest first, page by page.
@@ -56,7 +56,7 @@ pub async fn payments_are_filtered(world: World) {
     world.start(b).await;
     let ids = async |filter: AdminPaymentFilter| {
         let rows = world.ports.queries.payments(&filter).await.unwrap();
-        rows.iter().map(|row| row.payment.value.id()).collect::<Vec<_>>()
+        rows.iter().map(|row| row.payment.id()).collect::<Vec<_>>()
     };
     let all = AdminPaymentFilter { limit: 10, ..AdminPaymentFilter::default() };
     assert_eq!(ids(all).await, [c.payment_id, b.payment_id, a.payment_id]);
@@ -75,7 +75,7 @@ pub async fn payments_are_filtered(world: World) {
 pub async fn history_is_complete(world: World) {
     let placed = world.place().await;
     world.pay(placed, "k").await;
-    let view = world.ports.queries.payment(None, placed.payment_id).await.unwrap().unwrap();
+    let view = world.view(placed).await;
     let steps: Vec<_> = view.history.iter().map(|row| (row.from, row.to)).collect();
     let (pending, started) = (PaymentStatus::Pending, PaymentStatus::InProgress);
     assert_eq!(steps, [(None, pending), (Some(pending), started), (Some(started), PaymentStatus::Paid)]);
@@ -105,19 +105,11 @@ pub async fn products_are_paged(world: World) {
 /// Newest first, by status, page by page.
 pub async fn discrepancies_are_paged(world: World) {
     let placed = world.place().await;
-    let mut ids = Vec::new();
     for name in ["a", "b", "c"] {
-        let discrepancy = Discrepancy {
-            kind: DiscrepancyKind::LateSuccess,
-            key: Some(key(name)),
-            amount: None,
-            evidence: name.into(),
-        };
-        let row = NewDiscrepancy { payment_id: placed.payment_id, discrepancy };
-        let tx = world.begin().await;
-        ids.push(tx.record_discrepancy(&row).await.unwrap().unwrap());
-        tx.commit().await.unwrap();
+        ledger::record(&world, placed, vec![row(DiscrepancyKind::LateSuccess, name)]).await;
     }
+    let mut ids = ledger::ids(&world, placed).await;
+    ids.reverse();
     let tx = world.begin().await;
     tx.resolve_discrepancy(ids[1], "NOTHING", "", "me").await.unwrap();
     tx.commit().await.unwrap();
@@ -136,70 +128,65 @@ pub async fn discrepancies_are_paged(world: World) {
 /// Of this payment and no other, newest first.
 pub async fn a_payments_discrepancies_are_found(world: World) {
     let (one, other) = (world.place().await, world.place().await);
-    let mut ids = Vec::new();
     for (placed, name) in [(one, "a"), (other, "b"), (one, "c")] {
-        let discrepancy = Discrepancy {
-            kind: DiscrepancyKind::LateSuccess,
-            key: Some(key(name)),
-            amount: None,
-            evidence: name.into(),
-        };
-        let tx = world.begin().await;
-        let row = NewDiscrepancy { payment_id: placed.payment_id, discrepancy };
-        ids.push(tx.record_discrepancy(&row).await.unwrap().unwrap());
-        tx.commit().await.unwrap();
+        ledger::record(&world, placed, vec![row(DiscrepancyKind::LateSuccess, name)]).await;
     }
     let found = world.ports.queries.discrepancies_of(one.payment_id).await.unwrap();
-    assert_eq!(found.iter().map(|row| row.id).collect::<Vec<_>>(), [ids[2], ids[0]]);
+    let names: Vec<_> = found.iter().map(|row| row.key.clone().unwrap()).collect();
+    assert_eq!(names, [key("c"), key("a")]);
     let unknown = domain::PaymentId::new(1 << 40).unwrap();
     assert!(world.ports.queries.discrepancies_of(unknown).await.unwrap().is_empty());
 }
 
-/// Parked ones, then what is due first; ended payments only while they are watched.
+/// Parked ones, then what is due first; ended payments only while they are watched, or parked.
 pub async fn the_worklist_shows_what_is_due(world: World) {
-    let worklist = async || world.ports.queries.worklist(HOUR, 10).await.unwrap();
+    let worklist = async || world.ports.queries.worklist(10).await.unwrap();
     let empty = worklist().await;
     assert_eq!((empty.unsettled_by_age, empty.checks.len()), ([0; 4], 0));
-    let (young, woken, parked) = (world.place().await, world.place().await, world.place().await);
-    let (watched, ended) = (world.place().await, world.place().await);
+    let (young, woken, parked) = (world.place_young().await, world.place_young().await, world.place().await);
+    let (watched, ended, parked_too) = (world.place().await, world.place().await, world.place().await);
+    let now = world.record(young).await.created_at;
     world.start(young).await;
-    world.fail(watched).await;
+    world.fail_watched(watched, Check { due_at: Some(now + HOUR / 2), ..Check::default() }).await;
     world.fail(ended).await;
-    let tx = world.begin().await;
-    tx.schedule_watch(watched.payment_id, Some((0, HOUR / 2))).await.unwrap();
-    tx.commit().await.unwrap();
     world.callback(woken, "k").await;
-    let tx = world.begin().await;
-    let claim = tx.claim_payment(parked.payment_id, HOUR, Duration::ZERO).await.unwrap().unwrap();
-    tx.park(&claim).await.unwrap();
-    tx.commit().await.unwrap();
+    world.fail_watched(parked_too, Check { parked_at: Some(now), ..Check::default() }).await;
+    let check = Check { parked_at: Some(now), failures: 8, due_at: Some(now), ..Check::default() };
+    world
+        .change(parked, |case, _| domain::settlement::Changes {
+            check: Some(check),
+            ..super::world::nothing(case)
+        })
+        .await;
     let list = worklist().await;
     let order: Vec<_> = list.checks.iter().map(|check| check.payment_id).collect();
-    assert_eq!(order, [parked, woken, watched, young].map(|placed| placed.payment_id));
+    assert_eq!(order, [parked, parked_too, woken, watched, young].map(|placed| placed.payment_id));
     assert_eq!(list.unsettled_by_age, [3, 0, 0, 0]);
-    let [first, second, third, fourth] = &list.checks[..] else { unreachable!("four of them") };
-    assert_eq!((first.parked, first.due_at), (true, None));
-    assert!(!second.parked && second.due_at.unwrap() <= list.now);
-    assert_eq!((third.status, third.order_id), (PaymentStatus::Failed, watched.order_id));
-    assert_eq!(fourth.due_at, Some(world.record(young).await.updated_at + HOUR));
-    assert_eq!((fourth.paid_amount, fourth.failures, fourth.leased_until), (won(1000), 0, None));
-    let tx = world.begin().await;
-    tx.claim_payment(young.payment_id, HOUR, Duration::ZERO).await.unwrap().unwrap();
-    tx.commit().await.unwrap();
+    let [first, _, third, fourth, last] = &list.checks[..] else { unreachable!("five of them") };
+    assert_eq!((first.parked, first.due_at, first.failures), (true, None, 8));
+    assert!(!third.parked && third.due_at.unwrap() <= list.now);
+    assert_eq!((fourth.status, fourth.order_id), (PaymentStatus::Failed, watched.order_id));
+    assert_eq!(last.due_at, Some(world.record(young).await.created_at + HOUR));
+    assert_eq!((last.paid_amount, last.failures, last.leased_until), (won(1000), 0, None));
+    let claim = super::world::claimable(
+        domain::ports::Due::One { payment_id: young.payment_id, min_interval: Duration::ZERO },
+        1,
+    );
+    let claimed_at = world.claim(&claim).await[0].claimed_at;
     let list = worklist().await;
-    assert!(list.checks[3].leased_until.unwrap() > list.now);
-    assert_eq!(world.ports.queries.worklist(HOUR, 1).await.unwrap().checks.len(), 1);
+    let last = list.checks.iter().find(|check| check.payment_id == young.payment_id).unwrap();
+    assert_eq!((last.leased_until, last.due_at), (Some(claimed_at + HOUR), Some(claimed_at + HOUR)));
+    assert_eq!(world.ports.queries.worklist(1).await.unwrap().checks.len(), 1);
 }
 
 /// Of all payments, newest first.
 pub async fn recent_events_are_found_by_cause(world: World) {
     let (one, other) = (world.place().await, world.place().await);
-    world.start(one).await;
+    world.pay(one, "k").await;
     world.fail(other).await;
     let recent = world.ports.queries.recent_events(Cause::Reconciler, 10).await.unwrap();
     let seen: Vec<_> = recent.iter().map(|row| (row.payment_id, row.event.to)).collect();
-    let (failed, started) = (PaymentStatus::Failed, PaymentStatus::InProgress);
-    assert_eq!(seen, [(other.payment_id, failed), (one.payment_id, started)]);
+    assert_eq!(seen, [(other.payment_id, PaymentStatus::Failed), (one.payment_id, PaymentStatus::Paid)]);
     assert_eq!(world.ports.queries.recent_events(Cause::Api, 1).await.unwrap().len(), 1);
     assert!(world.ports.queries.recent_events(Cause::Operator, 10).await.unwrap().is_empty());
 }
@@ -227,13 +214,11 @@ pub async fn statistics_count(world: World) {
     assert_eq!(empty.open_discrepancies.len(), DiscrepancyKind::ALL.len());
     let (waiting, started, ended) = (world.place().await, world.place().await, world.place().await);
     world.start(started).await;
-    world.fail(ended).await;
-    let tx = world.begin().await;
-    tx.schedule_watch(ended.payment_id, Some((0, HOUR))).await.unwrap();
-    let discrepancy =
+    let later = world.record(ended).await.created_at + HOUR;
+    world.fail_watched(ended, Check { due_at: Some(later), ..Check::default() }).await;
+    let lost =
         Discrepancy { kind: DiscrepancyKind::PgLost, key: None, amount: None, evidence: String::new() };
-    tx.record_discrepancy(&NewDiscrepancy { payment_id: waiting.payment_id, discrepancy }).await.unwrap();
-    tx.commit().await.unwrap();
+    ledger::record(&world, waiting, vec![lost]).await;
     tick().await;
     let counted = world.ports.queries.statistics().await.unwrap();
     assert_eq!((counted.unsettled, counted.watched), (2, 1));

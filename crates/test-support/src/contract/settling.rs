@@ -1,56 +1,101 @@
-//! What settling does: payments, orders, the ledger.
+//! What settling loads and stores: payments, orders, what goes back, keys.
 
 use super::World;
-use super::world::{Placed, key, tick, user, waits_for, won};
-use domain::ports::{Cause, DiscrepancyStatus, NewDiscrepancy, PaymentEvent, StoreError, StoreTx, Versioned};
-use domain::settlement::{Discrepancy, DiscrepancyKind};
-use domain::{DiscrepancyId, FailureMessage, OrderId, OrderStatus, Payment, PaymentId, PaymentStatus};
+use super::world::{
+    Ask, HOUR, Placed, failed, key, moved, needs, nothing, paid, status, tick, user, waits_for, with_goods,
+    with_key, won,
+};
+use domain::ports::{PointEntry, PointEntryKind, StoreError, Versioned};
+use domain::settlement::{Case, Changes, Check, Hint, SettlingNeeds, StockBack};
+use domain::{
+    Discount, FailureMessage, IssuedCouponId, IssuedCouponStatus, OrderStatus, Payment, PaymentId,
+    PaymentStatus, ProductId, Quantity,
+};
+use std::collections::BTreeSet;
+use std::time::Duration;
 
-async fn save(tx: &dyn StoreTx, payment: &Versioned<Payment>) -> Result<(), StoreError> {
-    let event = PaymentEvent {
-        from: None,
-        to: payment.value.status(),
-        cause: Cause::Api,
-        reason: Some("왜".into()),
-        key: payment.value.key().cloned(),
-    };
-    tx.save_payment(payment, &[event]).await
+/// A payment's case holds all that belongs to it.
+pub async fn a_case_is_complete(world: World) {
+    let (placed, product, coupon) = place_with_goods(&world).await;
+    let bystander = world.place().await;
+    world.start(bystander).await;
+    world.change(bystander, |case, _| with_key(case, "owned")).await;
+    world.callback(placed, "b").await;
+    world.callback(placed, "a").await;
+    let keys = vec![key("owned"), key("free")];
+    let asked = [SettlingNeeds { keys, ..with_goods(placed) }, needs(bystander)];
+    let (tx, settling) = world.open_settling(&asked).await;
+    tx.rollback().await;
+    assert_eq!(settling.cases.keys().copied().collect::<Vec<_>>(), [placed.payment_id, bystander.payment_id]);
+    assert_eq!(settling.with_goods, BTreeSet::from([placed.payment_id]));
+    let owners: Vec<_> = settling.shared.key_owners.into_iter().collect();
+    assert_eq!(owners, [(key("owned"), bystander.payment_id)]);
+    assert_eq!(settling.shared.points[&user(1)].balance(), won(70));
+    let case = &settling.cases[&placed.payment_id];
+    assert_eq!(case.record, world.record(placed).await);
+    assert_eq!((case.order.version, case.order.value.id()), (0, placed.order_id));
+    assert_eq!(case.order.value.items()[0].product_id, product);
+    let holding = case.coupon.as_ref().unwrap();
+    assert_eq!((holding.version, holding.value.issued.id), (1, coupon));
+    assert_eq!(holding.value.issued.id, case.record.issued_coupon_id.unwrap());
+    let hint = |name| Hint { key: key(name), lease_id: None };
+    assert_eq!(case.hints, [hint("a"), hint("b")]);
+    assert!(case.check.woken_at.is_some() && case.check.lease.is_none());
+    assert_eq!(case.check.due_at, Some(case.record.created_at + HOUR));
+    let other = &settling.cases[&bystander.payment_id];
+    assert_eq!((other.coupon.as_ref(), other.hints.len()), (None, 0));
 }
 
-/// Saving counts the version up and moves `updated_at`; an older version is a conflict.
-pub async fn a_payment_is_saved_at_its_version(world: World) {
+/// What does not exist, and what has nothing on the card, is not in the result.
+pub async fn what_can_not_be_settled_is_left_out(world: World) {
+    world.charge_points(user(1), 1000).await;
+    let ask = Ask { points: 1000, ..Ask::of(world.product(1000, 1).await) };
+    let points_only = world.place_as(ask).await;
+    let unknown = Placed { payment_id: PaymentId::new(1 << 40).unwrap(), ..points_only };
     let placed = world.place().await;
-    let before = world.record(placed).await;
-    tick().await;
-    let started = before.payment.with(before.payment.value.clone().start().unwrap());
-    let tx = world.begin().await;
-    save(&*tx, &started).await.unwrap();
+    let asked = [with_goods(unknown), with_goods(placed), with_goods(points_only)];
+    let (tx, settling) = world.open_settling(&asked).await;
     tx.commit().await.unwrap();
-    let after = world.record(placed).await;
-    assert_eq!((after.payment.version, after.payment.value.status()), (1, PaymentStatus::InProgress));
-    assert!(after.updated_at > before.updated_at);
-    assert_eq!((after.created_at, after.send_deadline), (before.created_at, before.send_deadline));
+    assert_eq!(settling.cases.keys().copied().collect::<Vec<_>>(), [placed.payment_id]);
+    assert_eq!(settling.with_goods, BTreeSet::from([placed.payment_id]));
+}
 
-    let tx = world.begin().await;
-    assert!(matches!(save(&*tx, &started).await, Err(StoreError::Conflict { .. })));
-    tx.rollback().await;
+/// Storing counts the version up and moves `updated_at`; an older version is a conflict.
+pub async fn a_payment_is_stored_at_its_version(world: World) {
+    let placed = world.place_as(Ask { send_within: HOUR, ..Ask::of(world.product(1000, 9).await) }).await;
+    let before = world.case(placed).await;
+    tick().await;
+    let started = |case: &Case| moved(case, |payment| payment.start().unwrap());
+    world.change(placed, |case, _| started(case)).await;
+    let after = world.record(placed).await;
+    assert_eq!((after.version, after.payment.status()), (1, PaymentStatus::InProgress));
+    assert!(after.updated_at > before.record.updated_at);
+    let kept = (after.created_at, after.send_deadline);
+    assert_eq!(kept, (before.record.created_at, before.record.send_deadline));
+
+    let stale = world.try_change(placed, |_, _| started(&before)).await;
+    assert!(matches!(stale, Err(StoreError::Conflict { .. })));
+    assert_eq!(world.record(placed).await, after);
+    // Nothing to store is nothing changed.
+    world.change(placed, |case, _| nothing(case)).await;
     assert_eq!(world.record(placed).await, after);
 }
 
-/// Two that read the same version: the second waits for the first and loses, whatever it wanted.
+/// Two that want to end a payment: the second waits for the first and finds it ended.
 pub async fn a_payment_race_has_one_winner(world: World) {
     let placed = world.place().await;
     world.start(placed).await;
-    let read = world.record(placed).await.payment;
-    let paid = read.value.clone().update_external_payment_key(key("k")).unwrap().success().unwrap();
-    let failed = read.value.clone().fail(None).unwrap();
-    let (one, two) = (world.begin().await, world.begin().await);
-    save(&*one, &read.with(paid)).await.unwrap();
-    let late = read.with(failed);
-    let (lost, _) = waits_for(save(&*two, &late), one.commit()).await;
-    assert!(matches!(lost, Err(StoreError::Conflict { .. })));
+    let asked = [with_goods(placed)];
+    let (one, first) = world.open_settling(&asked).await;
+    one.store_changes(&[paid(&first.cases[&placed.payment_id], "k")]).await.unwrap();
+    let ((two, second), _) = waits_for(world.open_settling(&asked), one.commit()).await;
+    let case = &second.cases[&placed.payment_id];
+    assert_eq!((case.record.version, case.record.payment.status()), (2, PaymentStatus::Paid));
+    // Whoever does not look loses all the same.
+    let late = failed(&first.cases[&placed.payment_id]);
+    assert!(matches!(two.store_changes(&[late]).await, Err(StoreError::Conflict { .. })));
     two.rollback().await;
-    assert_eq!(world.record(placed).await.payment.value.status(), PaymentStatus::Paid);
+    assert_eq!(status(&world, placed).await, PaymentStatus::Paid);
 }
 
 /// PAID and FAILED never leave, whoever tries.
@@ -60,64 +105,58 @@ pub async fn ended_payments_never_change(world: World) {
     world.fail(failed).await;
     for placed in [paid, failed] {
         let record = world.record(placed).await;
-        let fresh =
-            Payment::create(placed.payment_id, placed.order_id, user(1), *record.payment.value.amounts());
-        let tx = world.begin().await;
-        assert!(save(&*tx, &record.payment.with(fresh.start().unwrap())).await.is_err());
-        assert!(tx.commit().await.is_err());
+        let again = world
+            .try_change(placed, |case, _| {
+                moved(case, |payment| {
+                    let fresh = Payment::create(
+                        payment.id(),
+                        payment.order_id(),
+                        payment.user_id(),
+                        *payment.amounts(),
+                    );
+                    fresh.start().unwrap()
+                })
+            })
+            .await;
+        assert!(again.is_err());
         assert_eq!(world.record(placed).await, record);
     }
 }
 
-/// PAID and CANCELLED orders never leave.
+/// An order's version counts; PAID and CANCELLED orders never leave.
 pub async fn ended_orders_never_change(world: World) {
     for end in [OrderStatus::Paid, OrderStatus::Cancelled] {
         let placed = world.place().await;
-        let tx = world.begin().await;
-        let order = tx.lock_order(placed.order_id).await.unwrap().unwrap();
+        let fresh = world.case(placed).await.order;
         let ended = match end {
-            OrderStatus::Paid => order.value.clone().pay().unwrap(),
-            OrderStatus::Placed | OrderStatus::Cancelled => order.value.clone().cancel().unwrap(),
+            OrderStatus::Paid => fresh.value.clone().pay().unwrap(),
+            OrderStatus::Placed | OrderStatus::Cancelled => fresh.value.clone().cancel().unwrap(),
         };
-        tx.save_order(&order.with(ended)).await.unwrap();
-        tx.commit().await.unwrap();
-        let tx = world.begin().await;
-        let again = Versioned { version: 1, value: order.value.cancel().unwrap() };
-        assert!(tx.save_order(&again).await.is_err());
-        tx.rollback().await;
+        let store = async |version| {
+            let order = Some(Versioned { version, value: ended.clone() });
+            world.try_change(placed, |case, _| Changes { order, ..nothing(case) }).await
+        };
+        assert!(matches!(store(5).await, Err(StoreError::Conflict { .. })));
+        assert_eq!(store(0).await, Ok(()));
+        assert!(matches!(store(0).await, Err(StoreError::Conflict { .. })));
+        assert!(store(1).await.is_err());
         let view = world.ports.queries.order(None, placed.order_id).await.unwrap().unwrap();
         assert_eq!(view.order.status(), end);
     }
 }
 
-/// A key that another payment owns is a conflict, and can be asked for.
+/// A key that another payment owns is a conflict; one that its payment replaced by another is free again.
 pub async fn a_key_has_one_owner(world: World) {
     let (owner, other) = (world.place().await, world.place().await);
-    world.pay(owner, "taken").await;
+    world.start(owner).await;
     world.start(other).await;
-    let keys = [key("taken"), key("free")];
-    let tx = world.begin().await;
-    let elsewhere = tx.keys_owned_elsewhere(other.payment_id, &keys).await.unwrap();
-    assert_eq!(elsewhere.into_iter().collect::<Vec<_>>(), [key("taken")]);
-    assert!(tx.keys_owned_elsewhere(owner.payment_id, &keys).await.unwrap().is_empty());
-    assert!(tx.keys_owned_elsewhere(owner.payment_id, &[]).await.unwrap().is_empty());
-    let read = world.record(other).await.payment;
-    let stolen = read.value.clone().update_external_payment_key(key("taken")).unwrap();
-    assert!(matches!(save(&*tx, &read.with(stolen)).await, Err(StoreError::Conflict { .. })));
-    tx.rollback().await;
-}
-
-/// A key that its payment replaced by another is free again.
-pub async fn a_replaced_key_is_free(world: World) {
-    let (one, two) = (world.place().await, world.place().await);
-    world.start(one).await;
-    world.start(two).await;
-    for name in ["first", "second"] {
-        world.change(one, |payment| payment.update_external_payment_key(key(name)).unwrap()).await;
-    }
-    world.change(two, |payment| payment.update_external_payment_key(key("first")).unwrap()).await;
-    assert_eq!(world.record(one).await.payment.value.key(), Some(&key("second")));
-    assert_eq!(world.record(two).await.payment.value.key(), Some(&key("first")));
+    world.change(owner, |case, _| with_key(case, "first")).await;
+    let stolen = world.try_change(other, |case, _| with_key(case, "first")).await;
+    assert!(matches!(stolen, Err(StoreError::Conflict { .. })));
+    world.change(owner, |case, _| with_key(case, "second")).await;
+    world.change(other, |case, _| with_key(case, "first")).await;
+    assert_eq!(world.record(owner).await.payment.key(), Some(&key("second")));
+    assert_eq!(world.record(other).await.payment.key(), Some(&key("first")));
 }
 
 /// Two payments take one key at once: the second waits and loses.
@@ -125,15 +164,11 @@ pub async fn two_take_one_key_at_once(world: World) {
     let (first, second) = (world.place().await, world.place().await);
     world.start(first).await;
     world.start(second).await;
-    let with_key = |read: Versioned<Payment>| {
-        let payment = read.value.clone().update_external_payment_key(key("one")).unwrap();
-        read.with(payment)
-    };
-    let a = with_key(world.record(first).await.payment);
-    let b = with_key(world.record(second).await.payment);
-    let (one, two) = (world.begin().await, world.begin().await);
-    save(&*one, &a).await.unwrap();
-    let (lost, _) = waits_for(save(&*two, &b), one.commit()).await;
+    let (one, a) = world.open_settling(&[needs(first)]).await;
+    let (two, b) = world.open_settling(&[needs(second)]).await;
+    one.store_changes(&[with_key(&a.cases[&first.payment_id], "one")]).await.unwrap();
+    let late = [with_key(&b.cases[&second.payment_id], "one")];
+    let (lost, _) = waits_for(two.store_changes(&late), one.commit()).await;
     assert!(matches!(lost, Err(StoreError::Conflict { .. })));
     two.rollback().await;
 }
@@ -142,121 +177,226 @@ pub async fn two_take_one_key_at_once(world: World) {
 pub async fn a_card_payment_needs_its_key_to_be_paid(world: World) {
     let placed = world.place().await;
     world.start(placed).await;
-    let read = world.record(placed).await.payment;
-    let tx = world.begin().await;
-    assert!(save(&*tx, &read.with(read.value.clone().success().unwrap())).await.is_err());
-    tx.rollback().await;
-    assert_eq!(world.record(placed).await.payment, read);
+    let read = world.record(placed).await;
+    let keyless = world.try_change(placed, |case, _| moved(case, |payment| payment.success().unwrap())).await;
+    assert!(keyless.is_err());
+    assert_eq!(world.record(placed).await, read);
 }
 
-/// Saving counts an order's version up; an older version is a conflict.
-pub async fn an_order_is_saved_at_its_version(world: World) {
-    let placed = world.place().await;
-    let tx = world.begin().await;
-    let order = tx.lock_order(placed.order_id).await.unwrap().unwrap();
-    assert_eq!((order.version, order.value.status()), (0, OrderStatus::Placed));
-    assert_eq!(order.value.items().len(), 1);
-    let stale = Versioned { version: 5, value: order.value.clone().pay().unwrap() };
-    assert!(matches!(tx.save_order(&stale).await, Err(StoreError::Conflict { .. })));
-    tx.rollback().await;
-    let tx = world.begin().await;
-    tx.save_order(&order.with(order.value.clone().pay().unwrap())).await.unwrap();
-    let after = tx.lock_order(placed.order_id).await.unwrap().unwrap();
-    assert_eq!((after.version, after.value.status()), (1, OrderStatus::Paid));
-    tx.commit().await.unwrap();
-}
-
-/// What does not exist is `None`, not an error.
-pub async fn unknown_rows_are_none(world: World) {
-    let tx = world.begin().await;
-    assert_eq!(tx.lock_payment(PaymentId::new(1 << 40).unwrap()).await, Ok(None));
-    assert_eq!(tx.lock_order(OrderId::new(1 << 40).unwrap()).await, Ok(None));
-    assert_eq!(tx.find_payment_by_token_hash(&[255; 32]).await, Ok(None));
-    let issued = domain::IssuedCouponId::new(1 << 40).unwrap();
-    assert_eq!(tx.find_coupon_holding(issued).await, Ok(None));
-    let row = DiscrepancyId::new(1 << 40).unwrap();
-    assert_eq!(tx.resolve_discrepancy(row, "x", "", "me").await, Ok(None));
-    assert_eq!(
-        tx.set_stock(domain::ProductId::new(1 << 40).unwrap(), domain::Stock::new(1).unwrap()).await,
-        Ok(false)
-    );
-    tx.commit().await.unwrap();
-}
-
-fn discrepancy(placed: Placed, kind: DiscrepancyKind, name: &str) -> NewDiscrepancy {
-    NewDiscrepancy {
-        payment_id: placed.payment_id,
-        discrepancy: Discrepancy {
-            kind,
-            key: Some(key(name)),
-            amount: Some(won(1000)),
-            evidence: "증거".into(),
-        },
+/// Our request is over: that is the send deadline, unless it passed before.
+pub async fn the_end_of_sending_moves_the_deadline(world: World) {
+    for (send_within, moves) in [(HOUR, true), (Duration::ZERO, false)] {
+        let placed = world.place_as(Ask { send_within, ..Ask::of(world.product(1000, 9).await) }).await;
+        let before = world.record(placed).await;
+        world.start(placed).await;
+        assert_eq!(world.record(placed).await.send_deadline, before.send_deadline);
+        tick().await;
+        let mut moment = before.created_at;
+        world
+            .change(placed, |case, now| {
+                moment = now;
+                Changes { sending_ended: true, ..with_key(case, &format!("k{moves}")) }
+            })
+            .await;
+        let expected = if moves { moment } else { before.send_deadline };
+        assert_eq!(world.record(placed).await.send_deadline, expected);
     }
 }
 
-async fn record(world: &World, row: &NewDiscrepancy) -> Option<DiscrepancyId> {
+/// An order of two pieces for 10 % off and 30 of 100 points.
+async fn place_with_goods(world: &World) -> (Placed, ProductId, IssuedCouponId) {
+    let product = world.product(1000, 5).await;
+    world.charge_points(user(1), 100).await;
     let tx = world.begin().await;
-    let id = tx.record_discrepancy(row).await.unwrap();
+    let coupon = tx.insert_coupon("c", Discount::rate(10).unwrap(), None).await.unwrap();
+    let issued = tx.insert_issued_coupon(coupon.id, user(1)).await.unwrap().unwrap();
     tx.commit().await.unwrap();
-    id
+    let ask = Ask {
+        lines: vec![(product, 2)],
+        points: 30,
+        coupon: Some(issued.id),
+        check_in: HOUR,
+        ..Ask::of(product)
+    };
+    (world.place_as(ask).await, product, issued.id)
 }
 
-/// The same fact makes one row; another key or another payment makes another.
-pub async fn one_fact_makes_one_row(world: World) {
-    let (placed, other) = (world.place().await, world.place().await);
-    let row = discrepancy(placed, DiscrepancyKind::PgLost, "a");
-    let id = record(&world, &row).await.unwrap();
-    assert_eq!(record(&world, &row).await, None);
-    assert!(record(&world, &discrepancy(placed, DiscrepancyKind::PgLost, "b")).await.is_some());
-    assert!(record(&world, &discrepancy(other, DiscrepancyKind::PgLost, "a")).await.is_some());
-    let view = world.ports.queries.discrepancy(id).await.unwrap().unwrap();
-    assert_eq!((view.kind, view.status), (DiscrepancyKind::PgLost, DiscrepancyStatus::Open));
-    assert_eq!((view.payment_id, view.order_id), (placed.payment_id, placed.order_id));
-    assert_eq!((view.key, view.amount), (Some(key("a")), Some(won(1000))));
-    assert_eq!(view.evidence, "증거");
-    assert_eq!((view.resolution, view.resolved_by, view.resolved_at), (None, None, None));
-}
-
-/// Two that find it at once: one row, and the second goes on.
-pub async fn one_fact_at_once_makes_one_row(world: World) {
-    let row = discrepancy(world.place().await, DiscrepancyKind::PgLost, "a");
-    let (one, two) = (world.begin().await, world.begin().await);
-    assert!(one.record_discrepancy(&row).await.unwrap().is_some());
-    let (second, _) = waits_for(two.record_discrepancy(&row), one.commit()).await;
-    assert_eq!(second, Ok(None));
-    two.commit().await.unwrap();
-    assert_eq!(world.ports.queries.discrepancies(None, None, 10).await.unwrap().len(), 1);
-}
-
-/// One charge makes one row, whatever it is first seen as.
-pub async fn a_charge_is_one_fact(world: World) {
-    let placed = world.place().await;
-    let first = discrepancy(placed, DiscrepancyKind::AmountMismatch, "a");
-    assert!(record(&world, &first).await.is_some());
-    assert_eq!(record(&world, &discrepancy(placed, DiscrepancyKind::LateSuccess, "a")).await, None);
-    assert!(record(&world, &discrepancy(placed, DiscrepancyKind::Conflict, "a")).await.is_some());
-}
-
-/// Resolving a second time changes nothing.
-pub async fn a_row_is_resolved_once(world: World) {
-    let placed = world.place().await;
-    let id = record(&world, &discrepancy(placed, DiscrepancyKind::LateSuccess, "a")).await.unwrap();
-    for (by, first) in [("first", true), ("second", false)] {
-        let tx = world.begin().await;
-        assert_eq!(tx.resolve_discrepancy(id, "REFUNDED", "메모", by).await, Ok(Some(first)));
-        tx.commit().await.unwrap();
+/// All that the order took goes back with its end.
+fn given_back(case: &Case, points: domain::PointAccount) -> Changes {
+    let amount = case.record.payment.amounts().used_point();
+    let items = case.order.value.items();
+    let holding = case.coupon.as_ref().unwrap();
+    Changes {
+        stock_back: items
+            .iter()
+            .map(|item| StockBack { product_id: item.product_id, quantity: item.quantity })
+            .collect(),
+        points_back: Some(PointEntry {
+            account: points.restore(amount).unwrap(),
+            kind: PointEntryKind::Restore,
+            amount,
+            payment_id: Some(case.record.payment.id()),
+        }),
+        coupon_back: Some(holding.with(holding.value.issued.cancel_use().unwrap())),
+        ..failed(case)
     }
-    let view = world.ports.queries.discrepancy(id).await.unwrap().unwrap();
-    assert_eq!(view.status, DiscrepancyStatus::Resolved);
-    assert_eq!(view.resolution.as_deref(), Some("REFUNDED"));
-    assert_eq!(view.note.as_deref(), Some("메모"));
-    assert_eq!(view.resolved_by.as_deref(), Some("first"));
-    assert!(view.resolved_at.is_some());
-    let open = Some(DiscrepancyStatus::Open);
-    assert!(world.ports.queries.discrepancies(open, None, 10).await.unwrap().is_empty());
-    // A resolved fact is still the same fact.
-    assert_eq!(record(&world, &discrepancy(placed, DiscrepancyKind::LateSuccess, "a")).await, None);
+}
+
+/// Stock, points and coupon go back with the payment's end, each once: a second time is a conflict, whatever the state.
+pub async fn what_was_taken_goes_back_once(world: World) {
+    let (placed, product, coupon) = place_with_goods(&world).await;
+    assert_eq!((world.stock(product).await, world.points(user(1)).await), (3, 70));
+    let asked = [with_goods(placed)];
+    let (tx, settling) = world.open_settling(&asked).await;
+    let back = given_back(&settling.cases[&placed.payment_id], settling.shared.points[&user(1)]);
+    tx.store_changes(std::slice::from_ref(&back)).await.unwrap();
+    tx.commit().await.unwrap();
+    let after = async || (world.stock(product).await, world.points(user(1)).await);
+    assert_eq!(after().await, (5, 100));
+    let mine = world.ports.queries.issued_coupons(user(1)).await.unwrap();
+    assert_eq!((mine[0].issued.id, mine[0].issued.status), (coupon, IssuedCouponStatus::Available));
+    assert_eq!(world.case(placed).await.coupon.unwrap().version, 2);
+
+    let points = settling.shared.points[&user(1)].restore(won(30)).unwrap().restore(won(30)).unwrap();
+    let stock = |_: &Case| Changes { stock_back: back.stock_back.clone(), ..bare(&back) };
+    let entry = PointEntry { account: points, ..back.points_back.unwrap() };
+    let again: [&(dyn Fn(&Case) -> Changes + Sync); 3] =
+        [&stock, &|_| Changes { points_back: Some(entry), ..bare(&back) }, &|_| Changes {
+            coupon_back: back.coupon_back,
+            ..bare(&back)
+        }];
+    for changes in again {
+        let refused = world.try_change(placed, |case, _| changes(case)).await;
+        assert!(matches!(refused, Err(StoreError::Conflict { .. })), "{refused:?}");
+    }
+    assert_eq!(after().await, (5, 100));
+}
+
+fn bare(changes: &Changes) -> Changes {
+    Changes::none(changes.payment_id, changes.order_id)
+}
+
+/// A coupon that another payment uses meanwhile does not come back a second time for the first one.
+pub async fn a_coupon_comes_back_once_for_each_payment(world: World) {
+    let (first, product, coupon) = place_with_goods(&world).await;
+    let back = |case: &Case| {
+        let holding = case.coupon.as_ref().unwrap();
+        Some(holding.with(holding.value.issued.cancel_use().unwrap()))
+    };
+    world.change(first, |case, _| Changes { coupon_back: back(case), ..failed(case) }).await;
+    let second = world.place_as(Ask { coupon: Some(coupon), ..Ask::of(product) }).await;
+    let again = world.try_change(first, |case, _| Changes { coupon_back: back(case), ..nothing(case) }).await;
+    assert!(matches!(again, Err(StoreError::Conflict { .. })));
+    world.change(second, |case, _| Changes { coupon_back: back(case), ..failed(case) }).await;
+}
+
+/// Two payments of one buyer and one product end in one transaction: the second one's points follow the first one's.
+pub async fn a_batch_gives_back_what_each_took(world: World) {
+    let product = world.product(1000, 9).await;
+    world.charge_points(user(1), 100).await;
+    let ask = |pieces, points| Ask { lines: vec![(product, pieces)], points, ..Ask::of(product) };
+    let placed = world.place_all(&[ask(2, 30), ask(3, 20), ask(1, 0)]).await;
+    assert_eq!((world.stock(product).await, world.points(user(1)).await), (3, 50));
+    let asked: Vec<_> = placed.iter().rev().map(|placed| with_goods(*placed)).collect();
+    let (tx, settling) = world.open_settling(&asked).await;
+    let mut account = settling.shared.points[&user(1)];
+    let mut changes = Vec::new();
+    for case in settling.cases.values() {
+        let amount = case.record.payment.amounts().used_point();
+        let payment_id = Some(case.record.payment.id());
+        let points_back = amount.is_positive().then(|| {
+            account = account.restore(amount).unwrap();
+            PointEntry { account, kind: PointEntryKind::Restore, amount, payment_id }
+        });
+        let item = &case.order.value.items()[0];
+        let stock_back = vec![StockBack { product_id: product, quantity: item.quantity }];
+        changes.push(Changes { points_back, stock_back, ..failed(case) });
+    }
+    tx.store_changes(&changes).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!((world.stock(product).await, world.points(user(1)).await), (9, 100));
+    for placed in placed {
+        assert_eq!(status(&world, placed).await, PaymentStatus::Failed);
+    }
+}
+
+/// One change that can't be stored takes its whole batch with it.
+pub async fn a_batch_of_changes_is_stored_whole_or_not_at_all(world: World) {
+    let (good, bad) = (world.place().await, world.place().await);
+    let (tx, settling) = world.open_settling(&[with_goods(good), with_goods(bad)]).await;
+    let mut stale = failed(&settling.cases[&bad.payment_id]);
+    stale.stock_back =
+        vec![StockBack { product_id: ProductId::new(1 << 40).unwrap(), quantity: Quantity::new(1).unwrap() }];
+    let changes = [failed(&settling.cases[&good.payment_id]), stale];
+    assert!(tx.store_changes(&changes).await.is_err());
+    tx.rollback().await;
+    assert_eq!(status(&world, good).await, PaymentStatus::Pending);
+}
+
+/// The check row is stored as it is told, column by column.
+pub async fn a_check_is_stored_as_told(world: World) {
+    let placed = world.place().await;
+    let mut told = Check::default();
+    world
+        .change(placed, |case, now| {
+            told = Check {
+                due_at: Some(now + HOUR),
+                woken_at: Some(now),
+                lease: Some(domain::settlement::Lease { id: 7, until: now + HOUR / 2 }),
+                claimed_at: Some(now - HOUR),
+                failures: 3,
+                parked_at: Some(now),
+                transaction_seen: true,
+                not_found_count: 2,
+                not_found_at: Some(now - HOUR),
+                watch_wanted: true,
+                watch_step: 4,
+            };
+            Changes { check: Some(told), ..nothing(case) }
+        })
+        .await;
+    assert_eq!(world.case(placed).await.check, told);
+    // As it stands, when nothing is told.
+    world.change(placed, |case, _| moved(case, |payment| payment.start().unwrap())).await;
+    assert_eq!(world.case(placed).await.check, told);
+    world.change(placed, |case, _| Changes { check: Some(Check::default()), ..nothing(case) }).await;
+    assert_eq!(world.case(placed).await.check, Check::default());
+}
+
+/// A key to be looked up is a hint like a callback's; one that was looked up is none any more, until it is named again.
+pub async fn hints_come_and_go(world: World) {
+    let placed = world.place().await;
+    let hints = async || {
+        let case = world.case(placed).await;
+        case.hints.iter().map(|hint| (hint.key.as_str().to_owned(), hint.lease_id)).collect::<Vec<_>>()
+    };
+    let hint = async |name: &str| {
+        let hint = Some(key(name));
+        world.change(placed, |case, _| Changes { hint, ..nothing(case) }).await;
+    };
+    hint("b").await;
+    hint("a").await;
+    hint("b").await;
+    assert_eq!(hints().await, [("a".to_owned(), None), ("b".to_owned(), None)]);
+    world
+        .change(placed, |case, _| Changes { hints_done: vec![key("a"), key("unknown")], ..nothing(case) })
+        .await;
+    assert_eq!(hints().await, [("b".to_owned(), None)]);
+    world.change(placed, |case, _| Changes { hints_done: vec![key("b")], ..nothing(case) }).await;
+    assert!(hints().await.is_empty());
+    hint("a").await;
+    assert_eq!(hints().await, [("a".to_owned(), None)]);
+    // Looked up and named again: to be looked up.
+    world
+        .change(placed, |case, _| Changes {
+            hint: Some(key("a")),
+            hints_done: vec![key("a")],
+            ..nothing(case)
+        })
+        .await;
+    assert_eq!(hints().await, [("a".to_owned(), None)]);
+    // The store wakes nobody by itself.
+    assert_eq!(world.case(placed).await.check.woken_at, None);
 }
 
 /// A failed payment keeps its message.
@@ -264,8 +404,8 @@ pub async fn a_failure_keeps_its_message(world: World) {
     let placed = world.place().await;
     let text = "가".repeat(FailureMessage::MAX_CHARS);
     let message = FailureMessage::new(text.clone()).unwrap();
-    world.change(placed, |payment| payment.fail(Some(message)).unwrap()).await;
-    let stored = world.record(placed).await.payment.value;
+    world.change(placed, |case, _| moved(case, |payment| payment.fail(Some(message)).unwrap())).await;
+    let stored = world.record(placed).await.payment;
     assert!(matches!(
         stored.state(),
         domain::PaymentState::Failed { message: Some(message), .. } if message.as_str() == text

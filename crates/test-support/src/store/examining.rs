@@ -23,8 +23,10 @@ async fn lock_pending(
     work: &mut Work,
     ids: &[PaymentId],
 ) -> Result<BTreeMap<PaymentId, PaymentRow>, StoreError> {
-    let pending = |row: &PaymentRow| row.record.payment.status() == PaymentStatus::Pending;
-    work.lock_rows(ids.iter().copied(), LockKey::Payment, |tables| &tables.payments, pending).await
+    let ids = ids.iter().copied();
+    let mut locked = work.lock_rows(ids, LockKey::Payment, |tables| &tables.payments, |_| true).await?;
+    locked.retain(|_, row| row.record.payment.status() == PaymentStatus::Pending);
+    Ok(locked)
 }
 
 async fn start_pending(work: &mut Work, pending: &BTreeMap<PaymentId, PaymentRow>) -> Result<(), StoreError> {
@@ -44,56 +46,56 @@ async fn start_pending(work: &mut Work, pending: &BTreeMap<PaymentId, PaymentRow
     Ok(())
 }
 
+/// One statement, as far as it reads: it sees payments as they are before it waits for their check rows. Who ended
+/// meanwhile is woken for nothing; a wake-up is never lost.
 pub(super) async fn note(tx: &FakeTx, notes: &[CallbackNote]) -> Result<Vec<Option<PaymentId>>, StoreError> {
-    let found = tx
-        .load("tx.find_payments", |view| {
-            Ok(notes.iter().map(|note| payment_of(&view, note)).collect::<Vec<_>>())
-        })
-        .await?;
-    run!(tx, "tx.lock_checks", settling::lock_checks(found.iter().flatten().copied()))?;
+    let found: Vec<Option<Noted>> =
+        tx.load("tx.find_payments", |view| Ok(notes.iter().map(|note| noted(&view, note)).collect())).await?;
+    let news = found.iter().flatten().filter(|noted| noted.news).map(|noted| noted.payment_id);
+    run!(tx, "tx.lock_checks", settling::lock_checks(news))?;
     tx.work("tx.store_hints", |work| {
-        for (note, id) in notes.iter().zip(&found) {
-            if let Some(id) = id {
-                take_note(work, *id, note);
+        for (note, noted) in notes.iter().zip(&found) {
+            if let Some(Noted { payment_id, news: true }) = noted {
+                take_note(work, *payment_id, note);
             }
         }
         Ok(())
     })
     .await?;
-    Ok(found)
+    Ok(found.into_iter().map(|noted| Some(noted?.payment_id)).collect())
 }
 
-fn payment_of(view: &View<'_>, note: &CallbackNote) -> Option<PaymentId> {
+struct Noted {
+    payment_id: PaymentId,
+    /// It says something new.
+    news: bool,
+}
+
+fn noted(view: &View<'_>, note: &CallbackNote) -> Option<Noted> {
+    let payment = |id| view.get(|tables| &tables.payments, &id);
     match note {
-        CallbackNote::Named { token_hash, .. } => {
-            view.get(|tables| &tables.payment_of_token, token_hash).copied()
+        CallbackNote::Named { token_hash, key } => {
+            let payment_id = *view.get(|tables| &tables.payment_of_token, token_hash)?;
+            let payment = &payment(payment_id)?.record.payment;
+            let paid_by_it = payment.status() == PaymentStatus::Paid && payment.key() == Some(key);
+            Some(Noted { payment_id, news: !paid_by_it })
         }
         CallbackNote::Unproven { order_ref } => {
-            let id = *view.get(|tables| &tables.payment_of_order, &order_ref.named_order()?)?;
-            let row = view.get(|tables| &tables.payments, &id)?;
-            (row.record.order_ref == *order_ref).then_some(id)
+            let payment_id = *view.get(|tables| &tables.payment_of_order, &order_ref.named_order()?)?;
+            let record = &payment(payment_id)?.record;
+            let news = !record.payment.status().is_terminal();
+            (record.order_ref == *order_ref).then_some(Noted { payment_id, news })
         }
     }
 }
 
-/// Seen after the check row's lock was got: whoever was settling the payment has stored what became of it.
 fn take_note(work: &mut Work, id: PaymentId, note: &CallbackNote) {
-    let Some(PaymentRow { record, .. }) = work.get(&id, |tables| &tables.payments) else { return };
-    let payment = &record.payment;
-    match note {
-        CallbackNote::Named { key, .. } => {
-            if payment.status() == PaymentStatus::Paid && payment.key() == Some(key) {
-                return;
-            }
-            name_key(work, id, key);
-        }
-        CallbackNote::Unproven { .. } if payment.status().is_terminal() => return,
-        CallbackNote::Unproven { .. } => {}
-    }
-    if let Some(mut check) = work.get(&id, |tables| &tables.checks) {
-        check.woken_at = check.woken_at.or(Some(work.now));
-        check.parked_at = None;
-        work.changes.checks.insert(id, check);
+    let Some(mut check) = work.get(&id, |tables| &tables.checks) else { return };
+    check.woken_at = check.woken_at.or(Some(work.now));
+    check.parked_at = None;
+    work.changes.checks.insert(id, check);
+    if let CallbackNote::Named { key, .. } = note {
+        name_key(work, id, key);
     }
 }
 
@@ -139,17 +141,21 @@ fn take_due(work: &mut Work, options: &ClaimOptions) -> Vec<(PaymentId, bool)> {
 
 /// Since when it has been due; none: it is not.
 fn due_since(row: &PaymentRow, check: &Check, due: Due, now: Timestamp, by: Timestamp) -> Option<Timestamp> {
-    let ended = row.record.payment.status().is_terminal();
-    if check.lease.is_some_and(|lease| lease.until > now) || !(ended || row.record.send_deadline <= now) {
+    let PaymentRow { record, .. } = row;
+    let ended = record.payment.status().is_terminal();
+    let sending = !ended && record.payment.key().is_none() && record.send_deadline > now;
+    if sending || check.lease.is_some_and(|lease| lease.until > now) {
         return None;
     }
     let rested = |least| check.claimed_at.is_none_or(|at| later(at, least) <= now);
     let since = match due {
         Due::Unsettled => check.next_at().filter(|_| !ended),
         Due::Watched => check.next_at().filter(|_| ended),
-        Due::Woken { min_interval } => check.woken_at.filter(|_| !ended && rested(min_interval)),
+        Due::Woken { min_interval } => {
+            check.woken_at.and(check.next_at()).filter(|_| !ended && rested(min_interval))
+        }
         Due::One { payment_id, min_interval } => {
-            return (row.record.payment.id() == payment_id && rested(min_interval)).then_some(by);
+            return (record.payment.id() == payment_id && rested(min_interval)).then_some(by);
         }
     };
     since.filter(|at| *at <= by)

@@ -124,15 +124,11 @@ pub(super) async fn save_coupons(
     coupons.sort_by_key(|(_, coupon)| coupon.value.id);
     for (payment_id, coupon) in coupons {
         let id = coupon.value.id;
-        let current = |row: &IssuedCouponRow| row.version == coupon.version;
-        work.lock_version(
-            id,
-            LockKey::IssuedCoupon,
-            |tables| &tables.issued_coupons,
-            current,
-            "version of issued_coupon",
-        )
-        .await?;
+        let locked =
+            work.lock_rows([id], LockKey::IssuedCoupon, |tables| &tables.issued_coupons, |_| true).await?;
+        if locked.get(&id).is_none_or(|row| row.version != coupon.version) {
+            return Err(conflict("version of issued_coupon"));
+        }
         let step = match coupon.value.status {
             IssuedCouponStatus::Used { .. } => CouponMove::Use,
             IssuedCouponStatus::Available => CouponMove::CancelUse,

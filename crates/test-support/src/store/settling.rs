@@ -20,7 +20,10 @@ pub(super) async fn open(tx: &FakeTx, needs: &[SettlingNeeds]) -> Result<Settlin
     let with_goods: BTreeSet<PaymentId> =
         needs.iter().filter(|need| need.goods).map(|need| need.payment_id).collect();
     let with_goods: BTreeSet<_> = with_goods.into_iter().filter(|id| records.contains_key(id)).collect();
-    let goods = |record: &&PaymentRecord| with_goods.contains(&record.payment.id());
+    // Nothing goes back from a payment that has ended.
+    let goods = |record: &&PaymentRecord| {
+        with_goods.contains(&record.payment.id()) && !record.payment.status().is_terminal()
+    };
     let giving_back: Vec<&PaymentRecord> = records.values().filter(goods).collect();
     run!(tx, "tx.lock_products", self::lock_stock(&giving_back))?;
     let points = run!(tx, "tx.lock_points", self::lock_points(&giving_back))?;
@@ -243,15 +246,15 @@ async fn save_checks(work: &mut Work, changes: &[Changes]) -> Result<(), StoreEr
             work.lock(LockKey::Check(id)).await?;
             work.changes.checks.insert(id, check);
         }
-        if let Some(key) = &change.hint {
-            name_key(work, id, key);
-        }
         for key in &change.hints_done {
             let at = (id, key.clone());
             if let Some(row) = work.get(&at, |tables| &tables.inbox) {
                 let looked_up_at = Some(work.now);
                 work.changes.inbox.insert(at, InboxRow { looked_up_at, ..row });
             }
+        }
+        if let Some(key) = &change.hint {
+            name_key(work, id, key);
         }
     }
     Ok(())

@@ -3,6 +3,7 @@
 mod figures;
 mod hang;
 mod load;
+mod orders;
 mod streams;
 
 use anyhow::{Result, bail};
@@ -20,6 +21,14 @@ pub(crate) enum Command {
     /// Buyers who wait for the end of an order on two servers, and thousands of idle event streams on one: a system of its
     /// own, built for release
     Streams(streams::Args),
+    /// Orders by points, by card and of one hot product beside what PostgreSQL does alone: rates, times, CPU, round trips;
+    /// a system of its own, built for release
+    Orders(orders::Args),
+    /// Two runs of `orders --json` side by side
+    Compare(orders::compare::Args),
+    /// The generator of `orders`
+    #[command(hide = true)]
+    Generate(orders::generator::Args),
 }
 
 pub(crate) fn run(command: &Command) -> Result<()> {
@@ -27,6 +36,9 @@ pub(crate) fn run(command: &Command) -> Result<()> {
         Command::Breaker => breaker(),
         Command::Hang(args) => hang::run(args),
         Command::Streams(args) => streams::run(args),
+        Command::Orders(args) => orders::run(args),
+        Command::Compare(args) => orders::compare::run(args),
+        Command::Generate(args) => orders::generator::run(args),
     }
 }
 

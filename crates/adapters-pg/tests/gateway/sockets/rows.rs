@@ -1,7 +1,7 @@
 //! Every behaviour of the table, and what it must come to.
 
 use super::server::{LISTED, MADE, Manners, REFUSED, Step, answer, json};
-use super::shop::ORDER_REF;
+use super::shop::order_ref;
 use super::table::{Row, Target, order};
 use Step::{Close, Drip, Hang, Reset, Send, SendBytes};
 
@@ -224,7 +224,7 @@ fn statuses() -> Vec<Row> {
             .comes_to("not reached (Http429)", 1, order::FAILED),
         envelope("500, nothing created", "500 Internal Server Error").comes_to("not reached (Http500)", 4, order::FAILED_WATCHED).asked(4),
         Row::new("500 although the transaction was created", Target::Server(Manners {
-            look_up: vec![send(json("200 OK", &LISTED.replace("000007", ORDER_REF)))],
+            look_up: vec![send(json("200 OK", &LISTED.replace("000007", order_ref().as_str())))],
             ..Manners::answering(vec![send(json("500 Internal Server Error", REFUSED))])
         }))
         .comes_to("not reached (Http500)", 1, order::IN_PROGRESS)

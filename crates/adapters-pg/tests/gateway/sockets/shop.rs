@@ -4,18 +4,26 @@
 use crate::model::Seeded;
 use application::{Adapters, Application, CallbackTokens, PlaceOrder, PlaceOrderOutcome, Policy};
 use domain::placement::OrderLines;
-use domain::ports::{PaymentGateway, Store};
+use domain::ports::{Entropy as _, PaymentGateway, Queries, Store};
 use domain::{
-    CardType, Discount, GatewayKey, IssuedCouponId, IssuedCouponStatus, MerchantId, Money, OrderStatus,
-    PaymentStatus, ProductId, Quantity, Stock, UserId,
+    CardType, Discount, GatewayKey, GatewayOrderRef, IssuedCouponId, IssuedCouponStatus, MerchantId, Money,
+    OrderId, OrderStatus, PaymentStatus, ProductId, Quantity, Stock, UserId,
 };
 use std::sync::Arc;
 use std::time::Duration;
 use test_support::FakeDatabase;
-use test_support::store::NEVER;
+use test_support::store::INSTALLATION;
 
-/// What the gateway knows the shop's first order by: each shop has a database of its own.
-pub(crate) const ORDER_REF: &str = "100001";
+const SEED: u64 = 2;
+
+/// What the gateway knows the shop's first order by: each shop has a database and a chance of its own, and draws for the
+/// callback's token first.
+pub(crate) fn order_ref() -> GatewayOrderRef {
+    let chance = Seeded::new(SEED);
+    chance.token();
+    let [a, b, c, d, e, f, g, h, ..] = chance.token();
+    GatewayOrderRef::new(INSTALLATION, OrderId::new(100_001).unwrap(), [a, b, c, d, e, f, g, h])
+}
 
 const STOCK: i64 = 10;
 const POINTS: i64 = 5000;
@@ -49,10 +57,12 @@ impl Shop {
         let store = Arc::new(database.store());
         let adapters = Adapters {
             store: Arc::clone(&store) as Arc<dyn Store>,
+            queries: Arc::clone(&store) as Arc<dyn Queries>,
             settlement_store: Arc::clone(&store) as Arc<dyn Store>,
-            queries: store,
+            settlement_queries: Arc::clone(&store) as Arc<dyn Queries>,
+            health_queries: store,
             gateway,
-            entropy: Arc::new(Seeded::new(2)),
+            entropy: Arc::new(Seeded::new(SEED)),
         };
         let mut policy = Policy::new(MerchantId::new("holdfast").unwrap(), "http://localhost:8080");
         policy.deadline = deadline;
@@ -111,11 +121,8 @@ impl Shop {
                     format!("payment {payment:?}, key {key:?}, order {order:?}, buyer is told {told:?}")
                 }
             };
-            let watched = if payment.status().is_terminal() {
-                check.due_at.is_some_and(|at| at < NEVER)
-            } else {
-                check.watch_wanted
-            };
+            let watched =
+                if payment.status().is_terminal() { check.due_at.is_some() } else { check.watch_wanted };
             (shown + if watched { ", watched" } else { "" }, payment.key().cloned())
         })
     }
