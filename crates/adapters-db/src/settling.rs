@@ -31,7 +31,7 @@ pub(crate) async fn open(
     let keys: Vec<&str> = keys.into_iter().collect();
     let back = !goods.is_empty();
 
-    let (begun, now, payments, checks, orders, items, hints, owners, stock, points, coupons) = join!(
+    let (begun, now, payments, checks, orders, items, hints, stock, points, owners, coupons) = join!(
         command(connection, "BEGIN"),
         moment(connection),
         lock_payments(connection, &ids),
@@ -39,9 +39,9 @@ pub(crate) async fn open(
         find_orders(connection, &ids),
         find_items(connection, &ids),
         find_hints(connection, &ids),
-        when(!keys.is_empty(), find_owners(connection, &keys)),
         when(back, lock_stock(connection, of.clone())),
         when(back, lock_points(connection, of.clone())),
+        when(!keys.is_empty(), find_owners(connection, &keys)),
         when(back, find_coupons(connection, &of)),
     );
     begun?;

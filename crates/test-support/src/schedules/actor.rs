@@ -104,7 +104,6 @@ impl Actor {
     }
 
     async fn open(&mut self, side: &Side, rows: &Rows, op: &Op) -> Result<String, StoreError> {
-        self.rollback().await;
         match op {
             Op::OpenPlacing(orders) => {
                 let asks: Vec<Ask> = orders.iter().map(|order| ask(rows, order)).collect();
@@ -150,10 +149,14 @@ impl Actor {
             }
             Op::StoreChanges(changes) => {
                 let Some(settling) = &mut self.settling else { return Ok("nothing".to_owned()) };
-                let changes: Vec<Changes> = changes
-                    .iter()
-                    .filter_map(|(at, change)| become_of(rows, settling, *at, *change))
-                    .collect();
+                let mut become_of = BTreeMap::new();
+                for (at, change) in changes {
+                    // Each payment at most once; two places may be the same one.
+                    if let Some(change) = self::become_of(rows, settling, *at, *change) {
+                        become_of.entry(change.payment_id).or_insert(change);
+                    }
+                }
+                let changes: Vec<Changes> = become_of.into_values().collect();
                 text(tx.store_changes(&changes).await)
             }
             Op::LockPoints(buyer) => {

@@ -26,40 +26,62 @@ pub struct Difference {
     other_name: &'static str,
 }
 
+/// What came of a comparison.
+#[derive(Debug, Clone)]
+pub enum Compared {
+    /// Nothing differs.
+    Equal {
+        /// To its end; false: up to where chance decides.
+        whole: bool,
+    },
+    /// Something does.
+    Differs(Box<Difference>),
+}
+
 /// Runs `program` on an empty fake and on `other`, and shortens it when they differ.
 ///
 /// # Errors
 /// [`StoreError`] of the rows that a run needs.
-pub async fn compare(other: &Side, program: &Program) -> Result<Option<Difference>, StoreError> {
-    let Some(mut found) = differs(other, program).await? else { return Ok(None) };
+pub async fn compare(other: &Side, program: &Program) -> Result<Compared, StoreError> {
+    let mut found = match held_against(other, program).await? {
+        Compared::Differs(found) => found,
+        equal @ Compared::Equal { .. } => return Ok(equal),
+    };
     // Each is tried on what the ones before it left; from the beginning again whenever one still differs.
     let (mut at, mut tries) = (0, 0);
     while let Some(shorter) = found.program.shorter(at).filter(|_| tries < TRIES) {
         tries += 1;
-        match differs(other, &shorter).await? {
-            Some(difference) => {
+        match held_against(other, &shorter).await? {
+            Compared::Differs(difference) => {
                 found = difference;
                 at = 0;
             }
-            None => at += 1,
+            Compared::Equal { .. } => at += 1,
         }
     }
-    Ok(Some(found))
+    Ok(Compared::Differs(found))
 }
 
-async fn differs(other: &Side, program: &Program) -> Result<Option<Difference>, StoreError> {
+async fn held_against(other: &Side, program: &Program) -> Result<Compared, StoreError> {
     let unique = || NEXT.fetch_add(1, Ordering::Relaxed);
     let mut difference = None;
     for _ in 0..TIMES {
-        let ours = run(&fake(), program, unique()).await?;
-        let theirs = run(other, program, unique()).await?;
-        if ours == theirs {
-            return Ok(None);
+        let mut fake = run(&fake(), program, unique()).await?;
+        let mut theirs = run(other, program, unique()).await?;
+        let chance = fake.outcomes.iter().position(|outcome| outcome.chance);
+        if let Some(at) = chance {
+            for side in [&mut fake, &mut theirs] {
+                side.outcomes.truncate(at);
+                side.stored.clear();
+            }
         }
-        difference =
-            Some(Difference { program: program.clone(), fake: ours, other: theirs, other_name: other.name });
+        if fake == theirs {
+            return Ok(Compared::Equal { whole: chance.is_none() });
+        }
+        let program = program.clone();
+        difference = Some(Difference { program, fake, other: theirs, other_name: other.name });
     }
-    Ok(difference)
+    Ok(difference.map_or(Compared::Equal { whole: true }, |found| Compared::Differs(Box::new(found))))
 }
 
 /// A text that is compared, field by field.
@@ -113,11 +135,10 @@ impl fmt::Display for Difference {
             return write!(f, "{} steps against {}", ours.len(), theirs.len());
         }
         writeln!(f, "in what is stored:")?;
-        for (mine, other) in self.fake.stored.iter().zip(&self.other.stored) {
-            if mine != other {
-                self.write_texts(f, mine, other)?;
-            }
+        // What comes after the first has other names, too.
+        match self.fake.stored.iter().zip(&self.other.stored).find(|(mine, other)| mine != other) {
+            Some((mine, other)) => self.write_texts(f, mine, other),
+            None => write!(f, "{} rows against {}", self.fake.stored.len(), self.other.stored.len()),
         }
-        Ok(())
     }
 }

@@ -15,7 +15,7 @@ mod run;
 mod setup;
 mod shorten;
 
-pub use compare::{Difference, compare};
+pub use compare::{Compared, Difference, compare};
 pub use generate::generate;
 pub use program::Program;
 pub use run::{Outcome, Transcript, run};
@@ -31,6 +31,12 @@ pub trait Bench: Send + Sync {
     /// How many steps wait for a lock now, and will until somebody else ends a transaction: not those that have just got
     /// theirs, nor those that wait in a circle which is about to be broken.
     async fn waiting(&self) -> usize;
+
+    /// Two or more wait for one and the same transaction. When that ends, PostgreSQL lets them run for whatever they want
+    /// next, so that what then comes of the schedule is left to chance. Asked of the fake only.
+    async fn crowded(&self) -> bool {
+        false
+    }
 
     /// A while in which a step may return, before it is asked whether that waits.
     async fn pause(&self);
@@ -78,6 +84,10 @@ pub fn fake() -> Side {
 impl Bench for FakeDatabase {
     async fn waiting(&self) -> usize {
         FakeDatabase::waiting(self)
+    }
+
+    async fn crowded(&self) -> bool {
+        FakeDatabase::crowded(self)
     }
 
     async fn pause(&self) {

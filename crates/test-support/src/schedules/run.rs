@@ -26,6 +26,8 @@ pub struct Outcome {
     pub returned: Vec<(program::Actor, String)>,
     /// Actors whose steps wait for a lock.
     pub waiting: BTreeSet<program::Actor>,
+    /// A transaction ended for which several waited: from here on chance decides.
+    pub chance: bool,
 }
 
 /// What came of a schedule.
@@ -63,6 +65,8 @@ struct Run<'a> {
     deferred: BTreeMap<program::Actor, VecDeque<usize>>,
     steps: JoinSet<(program::Actor, Returned)>,
     outcomes: Vec<Outcome>,
+    /// Several wait for one transaction.
+    crowded: bool,
 }
 
 /// Runs `program` on rows of its own; `unique` is a number that no other run in this database has.
@@ -85,6 +89,7 @@ pub async fn run(side: &Side, program: &Program, unique: i64) -> Result<Transcri
         deferred: BTreeMap::new(),
         steps: JoinSet::new(),
         outcomes: Vec::new(),
+        crowded: false,
     };
     // The rows of the setup are named in one order.
     run.see(&run.rows.all_orders().iter().map(|ids| format!("{ids:?}")).collect::<String>());
@@ -110,9 +115,21 @@ impl Run<'_> {
 
     async fn take_up(&mut self, step: usize) {
         let Some((actor, op)) = self.program.steps.get(step).cloned() else { return };
+        let opens = matches!(op, Op::Begin | Op::OpenPlacing(_) | Op::OpenSettling(_));
+        if opens && self.is_open(actor).await {
+            self.spawn(actor, step, Op::Rollback);
+            self.quiet(Some(step)).await;
+        }
         self.side.bench.tick().await;
         self.spawn(actor, step, op);
         self.quiet(Some(step)).await;
+    }
+
+    async fn is_open(&self, actor: program::Actor) -> bool {
+        match self.actors.get(&actor) {
+            Some(state) => state.lock().await.is_open(),
+            None => false,
+        }
     }
 
     fn spawn(&mut self, actor: program::Actor, step: usize, op: Op) {
@@ -143,8 +160,8 @@ impl Run<'_> {
         loop {
             self.take_up_deferred().await;
             let mut open = None;
-            for (actor, state) in &self.actors {
-                if !self.under_way.contains(actor) && state.lock().await.is_open() {
+            for actor in self.actors.keys() {
+                if !self.under_way.contains(actor) && self.is_open(*actor).await {
                     open = Some(*actor);
                     break;
                 }
@@ -164,6 +181,7 @@ impl Run<'_> {
     #[expect(clippy::panic, reason = "a store that hangs fails the test")]
     async fn quiet(&mut self, step: Option<usize>) {
         let begun = Instant::now();
+        let crowded = self.crowded;
         let mut finished = BTreeMap::new();
         while !self.under_way.is_empty() {
             tokio::select! {
@@ -182,7 +200,9 @@ impl Run<'_> {
                 }
             }
         }
-        let mut outcome = Outcome { step, waiting: self.under_way.clone(), ..Outcome::default() };
+        self.crowded = self.side.bench.crowded().await;
+        let chance = crowded && !self.crowded;
+        let mut outcome = Outcome { step, waiting: self.under_way.clone(), chance, ..Outcome::default() };
         for (actor, returned) in finished {
             self.rows.add_orders(&returned.orders);
             outcome.returned.push((actor, self.names.normal(&returned.text)));
