@@ -125,8 +125,16 @@ pub async fn investigate(io: &mut Io, policy: &Policy, claim: &Claim) -> Result<
     }
     for hint in claim.hints.iter().take(policy.max_hints.max(1)) {
         let known = payment.key() == Some(hint) || listed.iter().any(|transaction| transaction.key == *hint);
-        if !known && let Lookup::Found(transaction) = gateway.find_by_key(merchant, hint).await? {
-            findings.hinted.push(transaction);
+        if !known {
+            match gateway.find_by_key(merchant, hint).await {
+                Ok(Lookup::Found(transaction)) => findings.hinted.push(transaction),
+                Ok(Lookup::NotFound) => {}
+                // It is not on our order's list: what is odd about it is no fault of this payment.
+                Err(LookupError::Odd { what }) => {
+                    tracing::warn!(%order_ref, key = %hint, what = what.label(), "a callback named a transaction of no use");
+                }
+                Err(error) => return Err(error),
+            }
         }
         findings.hints_asked.push(hint.clone());
     }
