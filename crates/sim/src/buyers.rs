@@ -412,7 +412,11 @@ fn refused(world: &World, command: &PlaceOrder, error: &PlaceOrderError, order: 
         }
     };
     if !own {
-        world.violation("needless refusal", order, format!("told {error:?}, which is no fault of this order"));
+        world.violation(
+            "needless refusal",
+            order,
+            format!("told {error:?}, which is no fault of this order"),
+        );
     }
 }
 

@@ -72,9 +72,7 @@ const BEGIN: &str = "store.begin";
 const RECORDED: &str = "tx.store_discrepancies, done";
 const ANNOUNCED: &str = "store.announce_ended";
 
-use Stage::{
-    Answered, BetweenItems, Examining, FirstCommitSent, Ordering, Placed, Reading, Receiving, Turn,
-};
+use Stage::{Answered, BetweenItems, Examining, FirstCommitSent, Ordering, Placed, Reading, Receiving, Turn};
 
 /// C1 to C30. A transaction that is done in batches belongs to the point of the task that leads it.
 pub static CRASH_POINTS: [CrashPoint; COUNT] = [

@@ -205,8 +205,10 @@ fn is_covered(counts: &Counts, required: u64) -> bool {
         Kind::ALL.iter().map(|kind| (kind.name(), counts.struck.get(kind).copied().unwrap_or_default()));
     let several = counts.batches.iter().zip(Batch::ALL).map(|(tally, batch)| (batch.name(), tally.several));
     let failed: u64 = counts.batches.iter().map(|tally| tally.failed).sum();
-    let in_batches =
-        [("batches of several that failed", failed), ("deaths in a batch of several", counts.deaths_in_batches)];
+    let in_batches = [
+        ("batches of several that failed", failed),
+        ("deaths in a batch of several", counts.deaths_in_batches),
+    ];
     let rare: Vec<String> = points
         .chain(kinds)
         .chain(several)

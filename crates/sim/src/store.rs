@@ -209,7 +209,9 @@ impl StoreTx for WatchedTx {
     }
 
     async fn store_orders(&self, orders: &[NewOrder]) -> Result<(), StoreError> {
-        if let (Some(world), Loaded::Placing { placing, opened }) = (self.leading.world.upgrade(), &self.loaded) {
+        if let (Some(world), Loaded::Placing { placing, opened }) =
+            (self.leading.world.upgrade(), &self.loaded)
+        {
             oracle::fits_placing(&world, placing, orders);
             let numbers: Vec<u64> =
                 orders.iter().filter_map(|new| draws::of_reference(&new.record.order_ref)).collect();

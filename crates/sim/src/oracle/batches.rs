@@ -72,8 +72,7 @@ pub fn fits_settling(world: &World, settling: &Settling, changes: &[Changes]) {
     let mut points = Running::of(&settling.shared.points);
     let mut seen = BTreeSet::new();
     for change in changes {
-        let violation =
-            |invariant, text: String| world.violation(invariant, change.order_id.get(), text);
+        let violation = |invariant, text: String| world.violation(invariant, change.order_id.get(), text);
         let case = settling.cases.get(&change.payment_id);
         if !seen.insert(change.payment_id) || case.is_none() {
             violation("I10", "stored twice in one batch, or without being loaded".to_owned());
@@ -127,7 +126,8 @@ pub fn in_order_of_arrival(world: &World, life: Life, at: Instant, numbers: &[u6
     let unfair = {
         let mut queues = lock(&world.queues);
         let excused = queues.excused.get(&life).copied().unwrap_or_default();
-        let first = members.iter().filter(|(came, tried)| !tried && *came > excused).map(|(came, _)| *came).min();
+        let first =
+            members.iter().filter(|(came, tried)| !tried && *came > excused).map(|(came, _)| *came).min();
         let mine = Opened { at, first, last };
         let others = queues.opened.entry(life).or_default();
         let unfair = others.iter().any(|other| {

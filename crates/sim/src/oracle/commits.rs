@@ -149,9 +149,7 @@ fn looks(world: &World, view: View<'_>, id: PaymentId, check: &Check) {
             world.violation("I9", order, "a claim was ended by somebody who had lost it");
         }
     }
-    let ended = |row: Option<&PaymentRow>| {
-        row.is_some_and(|row| row.record.payment.status().is_terminal())
-    };
+    let ended = |row: Option<&PaymentRow>| row.is_some_and(|row| row.record.payment.status().is_terminal());
     let all_along = ended(view.before.payments.get(&id)) && ended(Some(row));
     let now = world.database.now();
     let restarted = check.watch_step == 0 && check.due_at.is_some_and(|at| at > now);
@@ -205,10 +203,8 @@ fn goods(world: &World, before: &Tables, changes: &Tables) {
 
 fn ledger(world: &World, before: &Tables, changes: &Tables) {
     for (id, row) in &changes.discrepancies {
-        let order = before
-            .payments
-            .get(&row.payment_id)
-            .map_or(0, |payment| payment.record.payment.order_id().get());
+        let order =
+            before.payments.get(&row.payment_id).map_or(0, |payment| payment.record.payment.order_id().get());
         let discrepancy = &row.discrepancy;
         world.tell(order, discrepancy.kind.as_str(), || {
             format!("ledger row {id}: {} {:?}", discrepancy.kind.as_str(), discrepancy.key)

@@ -76,7 +76,10 @@ pub fn on_post(world: &Arc<World>, process: &Process, request: &ChargeRequest) {
                 violation("I1", "requested with another amount");
             }
             if record.merchant != request.merchant || record.order_ref != request.order_ref {
-                violation("I8", "requested as another merchant, or under another name, than look-ups will use");
+                violation(
+                    "I8",
+                    "requested as another merchant, or under another name, than look-ups will use",
+                );
             }
         }
     }
@@ -130,9 +133,9 @@ pub fn on_odd_answer(world: &World, process: &Process) {
 /// Who waits is told that an order has ended: when that is stored, not before.
 pub fn on_ended(world: &Weak<World>, order: domain::OrderId) {
     let Some(world) = world.upgrade() else { return };
-    let ended = world.database.read(|tables| {
-        tables.payment_of(order).is_some_and(|row| row.record.payment.status().is_terminal())
-    });
+    let ended = world
+        .database
+        .read(|tables| tables.payment_of(order).is_some_and(|row| row.record.payment.status().is_terminal()));
     if !ended {
         world.violation("definite answer", order.get(), "told that it had ended before that was stored");
     }

@@ -64,10 +64,8 @@ pub fn at_the_end(world: &World) {
         {
             world.violation("I7", order, format!("{key} belongs to two payments"));
         }
-        let mine: Vec<&Transaction> = transactions
-            .iter()
-            .filter(|transaction| transaction.order == order)
-            .collect();
+        let mine: Vec<&Transaction> =
+            transactions.iter().filter(|transaction| transaction.order == order).collect();
         progress(world, &tables, payment, &rows);
         charges(world, payment, &mine, &rows);
         outcome(world, row, &mine, &rows);

@@ -1,6 +1,5 @@
 //! Invariants of single rows and their neighbours, over what the database will be after a commit.
 
-
 use domain::{OrderStatus, PaymentId, PaymentStatus};
 use test_support::store::{CouponMove, OrderRow, PaymentRow, StockMove, Tables};
 
