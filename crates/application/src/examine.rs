@@ -71,9 +71,11 @@ pub(crate) async fn examine_claimed(io: &mut Io, policy: &Policy, claim: Claim, 
 /// we are somebody else to it, and "no such transaction" means nothing.
 pub(crate) async fn knows_last_paid(io: &mut Io) -> bool {
     match io.queries().last_paid_key().await {
-        Ok(Some((merchant, key))) => {
-            matches!(io.gateway().find_by_key(&merchant, &key).await, Ok(Lookup::Found(_)))
-        }
+        Ok(Some((merchant, key))) => matches!(
+            io.gateway().find_by_key(&merchant, &key).await,
+            // What it says of it may be odd: it has it.
+            Ok(Lookup::Found(_)) | Err(LookupError::Odd { .. })
+        ),
         // Nothing was ever paid: there is nothing to hold it against.
         Ok(None) => true,
         Err(_) => false,
