@@ -63,24 +63,19 @@ impl Bench for Beside {
             FROM pg_stat_activity a JOIN pg_locks l ON l.pid = a.pid AND NOT l.granted \
             WHERE a.application_name = $1 GROUP BY a.pid";
         let rows = self.client.query(SQL, &[&self.application]).await.unwrap();
-        let mut blocked: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
-        for row in &rows {
-            if !row.get::<_, bool>(2) {
-                return usize::MAX;
-            }
-            blocked.insert(row.get(0), row.get(1));
+        if !rows.iter().all(|row| row.get(2)) {
+            return usize::MAX;
         }
-        let in_circle = |start: i32| {
-            let mut next = blocked[&start].clone();
-            for _ in 0..=blocked.len() {
-                if next.contains(&start) {
-                    return true;
-                }
-                next = next.iter().filter_map(|pid| blocked.get(pid)).flatten().copied().collect();
+        let blockers: BTreeMap<i32, Vec<i32>> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        let ways = |pid: &i32| blockers.get(pid).into_iter().flatten().copied();
+        let in_circle = |start: &i32| {
+            let mut met: Vec<i32> = ways(start).collect();
+            for _ in 0..blockers.len() {
+                met = met.iter().flat_map(ways).chain(met.iter().copied()).collect();
             }
-            false
+            met.contains(start)
         };
-        if blocked.keys().any(|pid| in_circle(*pid)) { usize::MAX } else { blocked.len() }
+        if blockers.keys().any(in_circle) { usize::MAX } else { blockers.len() }
     }
 
     async fn pause(&self) {

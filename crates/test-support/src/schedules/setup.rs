@@ -97,7 +97,7 @@ impl Rows {
     }
 
     async fn place(&self, store: &dyn Store) -> Result<(), StoreError> {
-        let plain = |buyer, product| Ask { user: self.buyers[buyer], ..Ask::of(product) };
+        let plain = |buyer, product| Ask { user: self.buyer(buyer), ..Ask::of(product) };
         let asks = [
             plain(0, self.products[0]),
             Ask {
