@@ -294,6 +294,8 @@ impl Process {
     /// A step of this program: it may stand still, or die here.
     pub async fn step(self: &Arc<Self>, world: &Arc<World>, site: Site) {
         if world.is_healed() {
+            // How far a task is matters to the oracle still.
+            stage_at(site);
             self.gate().await;
             return;
         }
