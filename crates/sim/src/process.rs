@@ -46,8 +46,8 @@ struct Inner {
     generation: u64,
     tasks: Vec<AbortHandle>,
     frozen_until: Instant,
-    /// Its sessions with the database are of no use until then.
-    spoilt_until: Instant,
+    /// Its sessions with the database are of no use, nor are new ones until then.
+    spoilt: Option<Instant>,
     draining: bool,
     armed: Option<Armed>,
 }
@@ -86,7 +86,7 @@ impl Process {
             generation: 0,
             tasks: Vec::new(),
             frozen_until: Instant::now(),
-            spoilt_until: Instant::now(),
+            spoilt: None,
             draining: false,
             armed: None,
         };
@@ -144,6 +144,7 @@ impl Process {
             inner.running = Some(running.clone());
             inner.accepting = true;
             inner.draining = false;
+            inner.spoilt = None;
         }
         world.tell(0, "boot", || format!("{} starts", self.name));
         match self.role {
@@ -207,19 +208,25 @@ impl Process {
         lock(&self.inner).frozen_until = Instant::now() + span;
     }
 
-    /// Its sessions are of no use for so long, and all that it opens meanwhile.
+    /// Its sessions are of no use any more, and for so long neither is any that it opens.
     pub fn spoil(&self, span: Duration) {
-        lock(&self.inner).spoilt_until = Instant::now() + span;
+        lock(&self.inner).spoilt = Some(Instant::now() + span);
     }
 
-    /// What it opens is of use again, and what it had before is closed.
-    pub fn reconnect(&self) {
-        lock(&self.inner).spoilt_until = Instant::now();
+    /// What it opens from now on is of use.
+    pub fn may_reconnect(&self) {
+        if let Some(until) = &mut lock(&self.inner).spoilt {
+            *until = Instant::now();
+        }
     }
 
-    /// Its sessions are of no use.
+    /// Its sessions are of no use. It closes such ones, and so has good ones as soon as there are any.
     fn is_spoilt(&self) -> bool {
-        lock(&self.inner).spoilt_until > Instant::now()
+        let mut inner = lock(&self.inner);
+        if inner.spoilt.is_some_and(|until| until <= Instant::now()) {
+            inner.spoilt = None;
+        }
+        inner.spoilt.is_some()
     }
 
     /// It goes on.
@@ -287,6 +294,8 @@ impl Process {
     /// A step of this program: it may stand still, or die here.
     pub async fn step(self: &Arc<Self>, world: &Arc<World>, site: Site) {
         if world.is_healed() {
+            // How far a task is matters to the oracle still.
+            stage_at(site);
             self.gate().await;
             return;
         }

@@ -102,7 +102,7 @@ fn heal(world: &Arc<World>, processes: &[Arc<Process>]) {
     }
     for process in processes {
         process.thaw();
-        process.reconnect();
+        process.may_reconnect();
         process.boot(world);
     }
 }

@@ -125,7 +125,11 @@ impl Store for WatchedStore {
     }
 
     async fn claim(&self, options: &ClaimOptions) -> Result<Vec<Claim>, StoreError> {
-        self.inner.claim(options).await
+        let claims = self.inner.claim(options).await;
+        if let Some(world) = self.world.upgrade() {
+            lock(&world.books).turns.remove(&self.life);
+        }
+        claims
     }
 
     async fn announce_ended(&self, orders: &[OrderId]) -> Result<(), StoreError> {

@@ -184,16 +184,44 @@ impl Transport for ModelTransport {
         limits: Limits,
     ) -> LookupAttempt<domain::settlement::Transaction> {
         let Some(world) = self.world.upgrade() else { return Ok(Lookup::NotFound) };
+        let answer = self.by_key(&world, merchant, key, limits).await;
+        crate::oracle::on_answer(&world, answer.as_ref().map(|found| (key, *found != Lookup::NotFound)).ok());
+        answer
+    }
+
+    async fn find_by_order(
+        &self,
+        merchant: &MerchantId,
+        order_ref: &GatewayOrderRef,
+        limits: Limits,
+    ) -> LookupAttempt<Vec<TransactionSummary>> {
+        let Some(world) = self.world.upgrade() else { return Ok(Lookup::NotFound) };
+        let answer = self.by_order(&world, merchant, order_ref, limits).await;
+        if answer.is_err() {
+            crate::oracle::on_answer(&world, None);
+        }
+        answer
+    }
+}
+
+impl ModelTransport {
+    async fn by_key(
+        &self,
+        world: &Arc<World>,
+        merchant: &MerchantId,
+        key: &GatewayKey,
+        limits: Limits,
+    ) -> LookupAttempt<domain::settlement::Transaction> {
         let order = {
             let gateway = lock(&world.gateway);
             gateway.by_key(key, Instant::now()).map_or(0, |transaction| transaction.order)
         };
-        let Shown::At(at) = self.ask(&world, order, limits).await? else { return Ok(Lookup::NotFound) };
+        let Shown::At(at) = self.ask(world, order, limits).await? else { return Ok(Lookup::NotFound) };
         if world.strikes(Kind::LookupTorn, order) {
             return Ok(Lookup::NotFound);
         }
         if lock(&world.gateway).by_key(key, at).is_some_and(|found| found.is_odd_at(Instant::now())) {
-            return Err(odd(&world, &self.process, order));
+            return Err(odd(world, &self.process, order));
         }
         let found = {
             let gateway = lock(&world.gateway);
@@ -219,19 +247,19 @@ impl Transport for ModelTransport {
         }))
     }
 
-    async fn find_by_order(
+    async fn by_order(
         &self,
+        world: &Arc<World>,
         merchant: &MerchantId,
         order_ref: &GatewayOrderRef,
         limits: Limits,
     ) -> LookupAttempt<Vec<TransactionSummary>> {
-        let Some(world) = self.world.upgrade() else { return Ok(Lookup::NotFound) };
         let order = number(order_ref);
         lock(&world.books).asked(order);
-        let Shown::At(at) = self.ask(&world, order, limits).await? else { return Ok(Lookup::NotFound) };
+        let Shown::At(at) = self.ask(world, order, limits).await? else { return Ok(Lookup::NotFound) };
         let now = Instant::now();
         if lock(&world.gateway).by_order(order_ref, at).iter().any(|one| one.is_odd_at(now)) {
-            return Err(odd(&world, &self.process, order));
+            return Err(odd(world, &self.process, order));
         }
         let listed: Vec<TransactionSummary> = {
             let gateway = lock(&world.gateway);

@@ -82,6 +82,7 @@ fn payment(world: &World, name: &'static str, view: View<'_>, row: &PaymentRow) 
     }
     if payment.status() == PaymentStatus::Failed && earlier.is_some() {
         undecided(world, view, row);
+        interlock(world, row);
     }
     if payment.status().is_terminal() {
         lock(&world.books).ended.insert(payment.id(), Instant::now());
@@ -95,6 +96,20 @@ fn payment(world: &World, name: &'static str, view: View<'_>, row: &PaymentRow) 
             }
             None => world.violation("I8", order, "PAID without a transaction"),
         }
+    }
+}
+
+/// So many keys that the gateway does not know, of those that it was asked about together, say nothing about the payments,
+/// unless it knows another one (F62).
+const INTERLOCK: usize = 3;
+
+fn interlock(world: &World, row: &PaymentRow) {
+    let payment = &row.record.payment;
+    let (Some(flow), Some(key)) = (crate::flow::current(), payment.key()) else { return };
+    let turn = lock(&world.books).turns.get(&flow.life).cloned().unwrap_or_default();
+    if turn.lost.contains(key) && turn.lost.len() >= INTERLOCK && !turn.proved && !turn.failed {
+        let text = format!("FAILED, as the gateway does not know {key}, nor {} others", turn.lost.len() - 1);
+        world.violation("F62", payment.order_id().get(), text);
     }
 }
 

@@ -12,12 +12,12 @@ pub use batches::{Queues, fits_placing, fits_settling, in_order_of_arrival};
 pub use commits::Observer;
 pub use quiet::at_the_end;
 
-use crate::flow::{Stage, flow_id, stage};
+use crate::flow::{Stage, flow_id, is_proving, stage};
 use crate::gateway::number;
 use crate::kinds::Kind;
 use crate::process::Process;
 use crate::world::{World, lock};
-use domain::PaymentStatus;
+use domain::{GatewayKey, PaymentStatus};
 use domain::ports::ChargeRequest;
 use std::sync::{Arc, Weak};
 use tokio::time::Instant;
@@ -117,6 +117,29 @@ const GATEWAY_DOWN: [Kind; 8] = [
     Kind::ConnectRefused,
     Kind::ConnectTimeout,
 ];
+
+/// A look-up by key was answered: found or not; none: no look-up was, or with something of no use.
+pub fn on_answer(world: &World, answer: Option<(&GatewayKey, bool)>) {
+    let Some(flow) = crate::flow::current().filter(|_| matches!(stage(), Stage::Turn | Stage::BetweenItems)) else {
+        return;
+    };
+    let ours = answer.is_some_and(|(key, _)| {
+        world.database.read(|tables| {
+            let owner = tables.payment_of_key.get(key).and_then(|id| tables.payments.get(id));
+            owner.is_some_and(|row| row.record.payment.key() == Some(key))
+        })
+    });
+    let mut books = lock(&world.books);
+    let turn = books.turns.entry(flow.life).or_default();
+    match answer {
+        None => turn.failed = true,
+        Some((_, true)) => turn.proved |= is_proving(),
+        Some((key, false)) if ours && !is_proving() => {
+            turn.lost.insert(key.clone());
+        }
+        Some((_, false)) => {}
+    }
+}
 
 /// An answer of no use is one payment's trouble: it never counts as a gateway that is down.
 pub fn on_odd_answer(world: &World, process: &Process) {
