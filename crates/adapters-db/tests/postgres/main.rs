@@ -2,13 +2,14 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, and so do its helpers")]
 
-// mod commits;
+mod commits;
 mod contract;
-// mod listener;
+mod listener;
 mod migrations;
 mod prepared;
+mod races;
+mod schema;
 mod sessions;
-// mod races;
-// mod schema;
+mod stale;
 mod support;
-// mod transactions;
+mod transactions;

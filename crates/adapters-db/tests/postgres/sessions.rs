@@ -3,11 +3,11 @@
 
 use crate::support::{Ask, Db, eventually, patient, token_hash, user};
 use adapters_db::{DatabaseOptions, PgStore, migrate};
+use domain::GatewayKey;
 use domain::ports::{
     CallbackNote, ClaimOptions, Due, GatewayAnswer, IdempotencyKey, KeyedRequest, Queries, Store, StoreError,
 };
 use domain::settlement::TransactionStatus;
-use domain::GatewayKey;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
