@@ -17,8 +17,8 @@ use crate::gateway::number;
 use crate::kinds::Kind;
 use crate::process::Process;
 use crate::world::{World, lock};
-use domain::{GatewayKey, PaymentStatus};
 use domain::ports::ChargeRequest;
+use domain::{GatewayKey, PaymentStatus};
 use std::sync::{Arc, Weak};
 use tokio::time::Instant;
 
@@ -120,7 +120,8 @@ const GATEWAY_DOWN: [Kind; 8] = [
 
 /// A look-up by key was answered: found or not; none: no look-up was, or with something of no use.
 pub fn on_answer(world: &World, answer: Option<(&GatewayKey, bool)>) {
-    let Some(flow) = crate::flow::current().filter(|_| matches!(stage(), Stage::Turn | Stage::BetweenItems)) else {
+    let Some(flow) = crate::flow::current().filter(|_| matches!(stage(), Stage::Turn | Stage::BetweenItems))
+    else {
         return;
     };
     let ours = answer.is_some_and(|(key, _)| {
