@@ -17,8 +17,8 @@ use crate::gateway::number;
 use crate::kinds::Kind;
 use crate::process::Process;
 use crate::world::{World, lock};
-use domain::ports::ChargeRequest;
 use domain::{GatewayKey, PaymentStatus};
+use domain::ports::ChargeRequest;
 use std::sync::{Arc, Weak};
 use tokio::time::Instant;
 
@@ -76,10 +76,7 @@ pub fn on_post(world: &Arc<World>, process: &Process, request: &ChargeRequest) {
                 violation("I1", "requested with another amount");
             }
             if record.merchant != request.merchant || record.order_ref != request.order_ref {
-                violation(
-                    "I8",
-                    "requested as another merchant, or under another name, than look-ups will use",
-                );
+                violation("I8", "requested as another merchant, or under another name, than look-ups will use");
             }
         }
     }
@@ -118,28 +115,40 @@ const GATEWAY_DOWN: [Kind; 8] = [
     Kind::ConnectTimeout,
 ];
 
-/// A look-up by key was answered: found or not; none: no look-up was, or with something of no use.
-pub fn on_answer(world: &World, answer: Option<(&GatewayKey, bool)>) {
-    let Some(flow) = crate::flow::current().filter(|_| matches!(stage(), Stage::Turn | Stage::BetweenItems))
-    else {
-        return;
-    };
-    let ours = answer.is_some_and(|(key, _)| {
+/// What became of a look-up of a reconciler's turn.
+#[derive(Debug, Clone, Copy)]
+pub enum Asked<'a> {
+    /// By key: found, or not.
+    Key(&'a GatewayKey, bool),
+    /// By order.
+    Order(i64),
+    /// No answer, or one of no use.
+    Failed,
+}
+
+/// A look-up was answered: what a turn must conclude from it, all in all, is the interlock's (F62).
+pub fn on_answer(world: &World, asked: Asked<'_>) {
+    let in_turn = matches!(stage(), Stage::Turn | Stage::BetweenItems);
+    let Some(flow) = crate::flow::current().filter(|_| in_turn) else { return };
+    let owner = |key: &GatewayKey| {
         world.database.read(|tables| {
-            let owner = tables.payment_of_key.get(key).and_then(|id| tables.payments.get(id));
-            owner.is_some_and(|row| row.record.payment.key() == Some(key))
+            let owner = tables.payments.get(tables.payment_of_key.get(key)?)?;
+            let payment = &owner.record.payment;
+            (payment.key() == Some(key)).then(|| payment.order_id().get())
         })
-    });
+    };
+    let lost = match asked {
+        Asked::Key(key, false) if !is_proving() => owner(key).map(|order| (key.clone(), order)),
+        Asked::Key(..) | Asked::Order(_) | Asked::Failed => None,
+    };
     let mut books = lock(&world.books);
     let turn = books.turns.entry(flow.life).or_default();
-    match answer {
-        None => turn.failed = true,
-        Some((_, true)) => turn.proved |= is_proving(),
-        Some((key, false)) if ours && !is_proving() => {
-            turn.lost.insert(key.clone());
-        }
-        Some((_, false)) => {}
+    match asked {
+        Asked::Failed => turn.failed = true,
+        Asked::Order(order) => drop(turn.listed.insert(order)),
+        Asked::Key(_, found) => turn.proved |= found && is_proving(),
     }
+    turn.lost.extend(lost);
 }
 
 /// An answer of no use is one payment's trouble: it never counts as a gateway that is down.
@@ -157,9 +166,9 @@ pub fn on_odd_answer(world: &World, process: &Process) {
 /// Who waits is told that an order has ended: when that is stored, not before.
 pub fn on_ended(world: &Weak<World>, order: domain::OrderId) {
     let Some(world) = world.upgrade() else { return };
-    let ended = world
-        .database
-        .read(|tables| tables.payment_of(order).is_some_and(|row| row.record.payment.status().is_terminal()));
+    let ended = world.database.read(|tables| {
+        tables.payment_of(order).is_some_and(|row| row.record.payment.status().is_terminal())
+    });
     if !ended {
         world.violation("definite answer", order.get(), "told that it had ended before that was stored");
     }
