@@ -36,8 +36,9 @@ pub enum MigrateError {
     Interrupted(#[source] tokio::task::JoinError),
 }
 
-/// Applies all pending migrations and returns their versions; none when the schema is up to date. Any number of
-/// processes may do so at once: the others wait and then find nothing to do. Works on every kind of tokio runtime.
+/// Applies all pending migrations and returns their versions; none when the schema is up to date, for which reading is
+/// right enough. Any number of processes may do so at once: the others wait and then find nothing to do. Works on every
+/// kind of tokio runtime.
 ///
 /// # Errors
 /// [`MigrateError`].
@@ -49,6 +50,12 @@ pub async fn migrate(url: &SecretString) -> Result<Vec<String>, MigrateError> {
     let mut connection = AsyncPgConnection::try_from_client_and_connection(client, connection)
         .await
         .map_err(|error| MigrateError::Connect(StoreError::Other { what: error.to_string() }))?;
+    // Looked at first: to find nothing to do takes neither the lock nor any right to change the schema. Whatever is in the
+    // way of looking is in the way below, too.
+    let versions = embedded_versions().map_err(|error| MigrateError::Failed(error.to_string()))?;
+    if missing(&connection, &versions).await.is_ok_and(|missing| missing.is_empty()) {
+        return Ok(Vec::new());
+    }
     // Two processes that migrate at once fail at creating the same tables. The lock is of this schema only, and is
     // freed when the connection closes.
     let lock = format!(
@@ -77,7 +84,20 @@ pub(crate) fn embedded_versions() -> Result<Vec<String>, StoreError> {
 }
 
 /// Fails unless all of `versions` have been applied.
-pub(crate) async fn require(connection: &AsyncPgConnection, versions: &[String]) -> Result<(), Failure> {
+pub(crate) async fn ready(connection: &AsyncPgConnection, versions: &[String]) -> Result<(), Failure> {
+    let missing = missing(connection, versions).await?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let what = format!("migrations are missing: {}", missing.join(", "));
+    Err(StoreError::Unavailable { what }.into())
+}
+
+/// Those of `versions` that have not been applied.
+async fn missing<'v>(
+    connection: &AsyncPgConnection,
+    versions: &'v [String],
+) -> Result<Vec<&'v str>, Failure> {
     let mut connection = connection;
     let found: Result<Vec<String>, _> = applied::table
         .filter(applied::version.eq_any(versions))
@@ -94,11 +114,5 @@ pub(crate) async fn require(connection: &AsyncPgConnection, versions: &[String])
         }
         Err(failure) => return Err(failure),
     };
-    let missing: Vec<&str> =
-        versions.iter().map(String::as_str).filter(|version| !found.iter().any(|v| v == version)).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let what = format!("migrations are missing: {}", missing.join(", "));
-    Err(StoreError::Unavailable { what }.into())
+    Ok(versions.iter().map(String::as_str).filter(|version| !found.iter().any(|v| v == version)).collect())
 }

@@ -19,7 +19,7 @@ struct Writing {
 pub(crate) async fn ready(connection: &AsyncPgConnection, versions: &[String]) -> Result<(), Failure> {
     const SQL: &str = "SELECT pg_is_in_recovery() AS standby, \
         current_setting('transaction_read_only') = 'on' AS read_only";
-    migrations::require(connection, versions).await?;
+    migrations::ready(connection, versions).await?;
     let writing: Writing = statement(SQL).row(connection).await?;
     let why = match writing {
         Writing { standby: true, .. } => "it is a standby",

@@ -29,7 +29,7 @@ pub(crate) async fn open(
     let keys: Vec<&str> = keys.into_iter().collect();
     let back = !goods.is_empty();
 
-    let (begun, now, payments, checks, orders, items, hints, owners, stock, points, coupons) = join!(
+    let (begun, now, payments, checks, orders, items, hints, stock, points, owners, coupons) = join!(
         command(connection, "BEGIN"),
         moment(connection),
         lock_payments(connection, ids.clone()),
@@ -37,9 +37,9 @@ pub(crate) async fn open(
         find_orders(connection, ids.clone()),
         find_items(connection, ids.clone()),
         find_hints(connection, ids.clone()),
-        when(!keys.is_empty(), find_owners(connection, keys.clone())),
         when(back, lock_stock(connection, of.clone())),
         when(back, lock_points(connection, of.clone())),
+        when(!keys.is_empty(), find_owners(connection, keys.clone())),
         when(back, coupons::find_used(connection, of.clone())),
     );
     begun?;

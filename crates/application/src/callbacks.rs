@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use domain::ports::{CallbackNote, Cause, Claim, ClaimOptions, Due, Store, StoreError};
 use domain::{GatewayKey, GatewayOrderRef, PaymentId};
 use futures_util::StreamExt;
+use futures_util::future::OptionFuture;
 use futures_util::stream::FuturesUnordered;
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -79,27 +80,33 @@ pub(crate) async fn take_up_woken(
 ) {
     let most = policy.callback_concurrency.max(1);
     let mut under_way = FuturesUnordered::new();
+    let mut claiming = None;
     // What was in the inbox when the program began is woken too.
     let mut claim_now = true;
     let mut again_at: Option<Instant> = None;
     loop {
         let room = most.saturating_sub(under_way.len());
-        if claim_now && room > 0 && !stop.is_cancelled() {
-            let claims = claim_woken(&mut make_io(), policy, room).await;
-            claim_now = claims.len() >= room;
-            for claim in claims {
-                under_way.push(async move {
-                    examine::examine_claimed(&mut make_io(), policy, claim, Cause::Callback).await
-                });
-            }
+        if claim_now && room > 0 && claiming.is_none() && !stop.is_cancelled() {
+            claim_now = false;
+            claiming = Some(Box::pin(claim_woken(make_io(), policy, room)));
         }
-        if stop.is_cancelled() && under_way.is_empty() {
+        if stop.is_cancelled() && claiming.is_none() && under_way.is_empty() {
             return;
         }
         tokio::select! {
             biased;
             () = stop.cancelled(), if !stop.is_cancelled() => {}
             Some(_examined) = under_way.next(), if !under_way.is_empty() => {}
+            // Beside what is under way: an examination that is settling must not stand still for it.
+            Some((claims, more)) = OptionFuture::from(claiming.as_mut()) => {
+                claiming = None;
+                claim_now |= more;
+                for claim in claims {
+                    under_way.push(async move {
+                        examine::examine_claimed(&mut make_io(), policy, claim, Cause::Callback).await
+                    });
+                }
+            }
             () = woken.notified(), if !stop.is_cancelled() => {
                 claim_now = true;
                 again_at = Some(Instant::now() + policy.query_interval);
@@ -112,16 +119,23 @@ pub(crate) async fn take_up_woken(
     }
 }
 
-async fn claim_woken(io: &mut Io, policy: &Policy, limit: usize) -> Vec<Claim> {
+/// What was woken, `limit` payments at most; and whether there may be more.
+async fn claim_woken(mut io: Io, policy: &Policy, limit: usize) -> (Vec<Claim>, bool) {
     let options = ClaimOptions {
         due: Due::Woken { min_interval: policy.query_interval },
         limit: u32::try_from(limit).unwrap_or(u32::MAX),
-        lease_id: examine::new_lease(io),
+        lease_id: examine::new_lease(&io),
         lease: policy.lease,
         due_by: None,
     };
-    io.claim(&options).await.unwrap_or_else(|error| {
-        tracing::warn!(error = &error as &dyn std::error::Error, "callbacks are left to the reconciler");
-        Vec::new()
-    })
+    match io.claim(&options).await {
+        Ok(claims) => {
+            let more = claims.len() >= limit;
+            (claims, more)
+        }
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "callbacks are left to the reconciler");
+            (Vec::new(), false)
+        }
+    }
 }

@@ -25,6 +25,8 @@ pub mod place_order;
 mod policy;
 pub mod reconcile;
 mod settle;
+#[cfg(test)]
+mod shop;
 mod token;
 
 pub use application::{Adapters, Application, Synced};

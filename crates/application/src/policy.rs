@@ -49,7 +49,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// The defaults of spec 03 for this merchant and callback address.
+    /// The defaults of `docs/configuration.md` for this merchant and callback address; a test of `bootstrap` holds them to it.
     pub fn new(merchant: MerchantId, callback_base_url: impl Into<String>) -> Self {
         let minutes = |n: u64| Duration::from_secs(60 * n);
         Self {
@@ -66,6 +66,7 @@ impl Policy {
             callback_concurrency: 64,
             max_transactions: 200,
             max_hints: 20,
+            // A turn ends before the next one begins.
             turn_timeout: Duration::from_secs(50),
             batch_size: 100,
             concurrency: 16,

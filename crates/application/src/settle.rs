@@ -119,8 +119,10 @@ impl Work for SettlePayments {
 
     async fn run(&self, lessons: &[Lesson]) -> Result<Vec<SettledInBatch>, StoreError> {
         let (tx, decided) = self.decide(lessons).await?;
-        let changes: Vec<Changes> =
+        let mut changes: Vec<Changes> =
             decided.changes.into_values().filter(|changes| !changes.is_nothing()).collect();
+        // Points only go back here, so that a buyer's movements in the order in which they were decided rise.
+        changes.sort_by_key(|changes| changes.points_back.map(|entry| entry.account.balance()));
         if changes.is_empty() {
             tx.rollback().await;
             return Ok(decided.outcomes);
@@ -279,3 +281,6 @@ fn count(lesson: &Lesson, outcome: &Outcome) {
     metrics::counter!("payment_settled_total", "by" => lesson.cause.as_str(), "result" => result)
         .increment(1);
 }
+
+#[cfg(test)]
+mod tests;

@@ -176,6 +176,7 @@ fn database(settings: &DatabaseSettings, pool_name: &'static str, pool_size: usi
         pool_size,
         acquire_timeout: settings.acquire_timeout,
         connect_timeout: settings.connect_timeout,
+        max_age: settings.max_connection_age,
         statement_timeout: settings.statement_timeout,
         lock_timeout: settings.lock_timeout,
         idle_in_transaction_session_timeout: settings.idle_in_transaction_session_timeout,
@@ -244,3 +245,6 @@ fn circuit(settings: &CircuitSettings) -> CircuitConfig {
         automatic_half_open: true,
     }
 }
+
+#[cfg(test)]
+mod tests;

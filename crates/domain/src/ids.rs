@@ -137,6 +137,11 @@ impl fmt::Debug for GatewayKey {
     }
 }
 
+/// A merchant id that is empty, longer than 100 characters, or not printable ASCII.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("가맹점 식별자는 보이는 ASCII 문자 1자 이상 100자 이하여야 합니다.")]
+pub struct InvalidMerchantId;
+
 /// Who we are at the gateway (`X-USER-ID`). Stored with each payment, because look-ups see only the merchant's own
 /// transactions (spec 02).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -144,11 +149,11 @@ pub struct MerchantId(String);
 
 impl MerchantId {
     /// # Errors
-    /// [`InvalidId`] unless it is 1 to 100 printable ASCII characters (it travels in a header).
-    pub fn new(text: impl Into<String>) -> Result<Self, InvalidId> {
+    /// [`InvalidMerchantId`] unless it is 1 to 100 printable ASCII characters (it travels in a header).
+    pub fn new(text: impl Into<String>) -> Result<Self, InvalidMerchantId> {
         let text = text.into();
         let fits = (1..=100).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-        if fits { Ok(Self(text)) } else { Err(InvalidId) }
+        if fits { Ok(Self(text)) } else { Err(InvalidMerchantId) }
     }
 
     /// The text on the wire.
@@ -180,6 +185,15 @@ mod tests {
         assert_eq!(named("100001"), Some(100_001), "a payment from before there were installations");
         for bad in ["", "-", "a-b", "a--b", "a-1x-b", "a-0-b", "+1", "a-+1-b", "99999999999999999999"] {
             assert_eq!(named(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_merchant_fits_a_header_and_is_refused_in_words_of_its_own() {
+        assert!(MerchantId::new("x".repeat(100)).is_ok());
+        for bad in ["", "a b", "a\n", "키", &"x".repeat(101)] {
+            let told = MerchantId::new(bad).unwrap_err().to_string();
+            assert!(told.contains("100자") && told != InvalidId.to_string(), "{bad:?}: {told}");
         }
     }
 

@@ -43,8 +43,8 @@ mod stock;
 pub use card::{CardNumber, CardType, InvalidCardNumber, InvalidCardType};
 pub use coupon::{Coupon, CouponError, Discount, IssuedCoupon, IssuedCouponStatus};
 pub use ids::{
-    CouponId, DiscrepancyId, GatewayKey, GatewayOrderRef, InvalidGatewayKey, InvalidId, IssuedCouponId,
-    MerchantId, OrderId, PaymentId, ProductId, UserId,
+    CouponId, DiscrepancyId, GatewayKey, GatewayOrderRef, InvalidGatewayKey, InvalidId, InvalidMerchantId,
+    IssuedCouponId, MerchantId, OrderId, PaymentId, ProductId, UserId,
 };
 pub use money::{AmountOverflow, InvalidQuantity, Money, Quantity};
 pub use order::{Order, OrderError, OrderItem, OrderStatus};

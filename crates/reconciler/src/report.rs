@@ -36,12 +36,13 @@ pub(crate) fn summary(turn: &Turn) -> String {
 
 /// The summary of `once` on stdout.
 pub(crate) fn print_turn(turn: &Turn, json: bool) -> anyhow::Result<()> {
-    if !json {
-        return line(&summary(turn));
-    }
+    if json { line(&in_json(turn)?) } else { line(&summary(turn)) }
+}
+
+fn in_json(turn: &Turn) -> serde_json::Result<String> {
     let Turn { examined, paid, failed, forced, waiting, ended, unreachable, errors, parked, suspended } =
         *turn;
-    line(&serde_json::to_string(&TurnJson {
+    serde_json::to_string(&TurnJson {
         examined,
         paid,
         failed,
@@ -53,7 +54,7 @@ pub(crate) fn print_turn(turn: &Turn, json: bool) -> anyhow::Result<()> {
         parked,
         not_found_suspended: suspended,
         complete: turn.is_complete(),
-    })?)
+    })
 }
 
 /// What `sync` has come to, on stdout.
@@ -86,6 +87,33 @@ fn line(text: &str) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Each number another one, so that none can stand in the other's place.
+    #[test]
+    fn every_number_stands_where_it_belongs() {
+        let turn = Turn {
+            examined: 1,
+            paid: 2,
+            failed: 3,
+            forced: 4,
+            waiting: 5,
+            ended: 6,
+            unreachable: 7,
+            errors: 8,
+            parked: 9,
+            suspended: true,
+        };
+        let expected = serde_json::json!({
+            "examined": 1, "paid": 2, "failed": 3, "forced": 4, "waiting": 5, "ended": 6, "unreachable": 7, "errors": 8,
+            "parked": 9, "notFoundSuspended": true, "complete": false,
+        });
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&in_json(&turn).unwrap()).unwrap(), expected);
+        let line = "turn: examined=1 paid=2 failed=3 (forced=4) waiting=5 ended=6 unreachable=7 errors=8 parked=9, \
+                    \"no such transaction\" not believed";
+        assert_eq!(summary(&turn), line);
+        let good = in_json(&Turn { examined: 1, paid: 1, ..Turn::default() }).unwrap();
+        assert!(good.contains(r#""notFoundSuspended":false,"complete":true"#), "{good}");
+    }
 
     #[test]
     fn a_turn_is_one_line() {

@@ -16,6 +16,7 @@ mod entropy;
 mod faults;
 mod gateway;
 mod proxy;
+pub mod schedules;
 pub mod store;
 
 pub use clock::Clock;

@@ -8,6 +8,7 @@ mod listener;
 mod migrations;
 mod prepared;
 mod races;
+mod schedules;
 mod schema;
 mod sessions;
 mod stale;

@@ -1,8 +1,10 @@
 //! Migrating: by many at once, on every runtime, up and down and up again.
 
+use crate::support::migrated;
 use crate::support::patient;
 use adapters_db::{MigrateError, PgStore, migrate};
 use domain::ports::{Queries, StoreError};
+use secrecy::SecretString;
 use std::path::{Path, PathBuf};
 use test_support::{TestClient, TestDatabase};
 use tokio::task::JoinSet;
@@ -89,6 +91,31 @@ async fn down_takes_back_all_that_up_made() {
     assert_eq!(describe(&client).await, Vec::<String>::new());
     migrate(&database.url().into()).await.unwrap();
     assert_eq!(describe(&client).await, complete);
+}
+
+/// What deployments give the programs in production: rows, and nothing of the schema.
+#[tokio::test]
+async fn who_may_only_read_and_write_finds_nothing_to_migrate() {
+    let database = migrated().await;
+    let (owner, schema) = (database.client().await, database.schema().to_owned());
+    let role = format!("{schema}_rows");
+    let grants = format!(
+        "CREATE ROLE {role}; GRANT USAGE ON SCHEMA {schema} TO {role}; \
+         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}"
+    );
+    owner.batch_execute(&grants).await.unwrap();
+    let as_role = SecretString::from(format!("{}%20-crole%3D{role}", database.url()));
+    let up_to_date = migrate(&as_role).await;
+
+    // Something is missing: that takes the rights, and who has none is told.
+    let latest = "DELETE FROM __diesel_schema_migrations WHERE version = \
+        (SELECT max(version) FROM __diesel_schema_migrations)";
+    owner.batch_execute(latest).await.unwrap();
+    let pending = migrate(&as_role).await;
+    owner.batch_execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await.unwrap();
+    assert_eq!(up_to_date.unwrap(), Vec::<String>::new());
+    let error = pending.unwrap_err().to_string();
+    assert!(error.contains("permission denied"), "{error}");
 }
 
 /// Payments from before this migration: one of each state, with and without something on the card, with and without a

@@ -5,7 +5,7 @@
 
 use crate::http::envelope::{Envelope, ok};
 use crate::http::failure::{Case, Failure};
-use crate::http::read::{BodyLimits, announced_length, digits, parse, read_body};
+use crate::http::read::{BodyLimits, announced_length, parse, read_body};
 use crate::state::ApiState;
 use actix_web::{HttpRequest, HttpResponse, web};
 use domain::{GatewayKey, GatewayOrderRef, PaymentId};
@@ -40,7 +40,7 @@ pub(crate) struct CallbackBody {
 #[expect(dead_code, reason = "describes pg_protocol::UntokenedCallback in the OpenAPI document")]
 pub(crate) struct UntokenedCallbackBody {
     /// The order as the gateway knows it; a whole number is taken, too.
-    #[schema(example = "100001")]
+    #[schema(example = "k3f9a2-100001-00c1d2e3f4a5b6c7")]
     order_id: String,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct UntokenedCallbackBody {
     post, path = "/api/v1/payments/callback/{token}", operation_id = "receiveCallback", tag = "callbacks",
     params(("token" = String, Path, example = "b3f1c0a94de7d2681f5a7c3e9b0d4f6825ac91e07d3b64f8a2c15e90d7b836af", description = "Made for each payment; unguessable")),
     request_body(content = CallbackBody, example = json!({
-        "transactionKey": "20250816:TR:9577c5", "orderId": "100001", "cardType": "SAMSUNG",
+        "transactionKey": "20250816:TR:9577c5", "orderId": "k3f9a2-100001-00c1d2e3f4a5b6c7", "cardType": "SAMSUNG",
         "cardNo": "1234-5678-9814-1451", "amount": 30000, "status": "SUCCESS", "reason": "정상 승인되었습니다.",
     })),
     responses((status = 200, description = "Written down", body = Envelope<CallbackTaken>)),
@@ -72,7 +72,7 @@ pub(crate) async fn receive_callback(
 #[utoipa::path(
     post, path = "/api/v1/payments/callback", operation_id = "receiveUntokenedCallback", tag = "callbacks",
     request_body(content = UntokenedCallbackBody, example = json!({
-        "transactionKey": "20250816:TR:9577c5", "orderId": "100001", "cardType": "SAMSUNG",
+        "transactionKey": "20250816:TR:9577c5", "orderId": "k3f9a2-100001-00c1d2e3f4a5b6c7", "cardType": "SAMSUNG",
         "cardNo": "1234-5678-9814-1451", "amount": 30000, "status": "SUCCESS", "reason": "정상 승인되었습니다.",
     })),
     responses((status = 200, description = "The payment gateway will be asked", body = Envelope<CallbackTaken>)),

@@ -183,7 +183,7 @@ pub(crate) struct OrderBody {
 
 impl From<&OrderView> for OrderBody {
     fn from(view: &OrderView) -> Self {
-        let payment = &view.payment.payment.value;
+        let payment = &view.payment.payment;
         Self {
             order_id: view.order.id().get(),
             user_id: view.order.user_id().get(),

@@ -18,7 +18,7 @@ use application::examine::Examined;
 use askama::Template;
 use domain::ports::{Cause, DiscrepancyView, OrderView, PaymentView, StoreError};
 use domain::settlement::Settled;
-use domain::{GatewayOrderRef, OrderStatus, PaymentId, PaymentState, PaymentStatus, Timestamp};
+use domain::{OrderStatus, PaymentId, PaymentState, PaymentStatus, Timestamp};
 use std::time::Duration;
 
 /// A step of the timeline.

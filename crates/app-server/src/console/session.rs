@@ -220,6 +220,10 @@ mod tests {
         for other in [format!("{SESSION}={secret}0"), format!("{SESSION}="), "x".to_owned()] {
             assert_eq!(sessions.operator(&headers(&other)), None, "{other}");
         }
+        for length in 0..secret.len() {
+            let beginning = format!("{SESSION}={}", &secret[..length]);
+            assert_eq!(sessions.operator(&headers(&beginning)), None, "{beginning}");
+        }
         tokio::time::advance(LENGTH).await;
         assert_eq!(sessions.operator(&mine), None);
         let second = headers(&format!("{SESSION}={}", sessions.begin("이".to_owned())));

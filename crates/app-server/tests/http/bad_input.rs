@@ -338,7 +338,7 @@ async fn what_the_framework_refuses_leaves_nothing_behind() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_head_that_does_not_come_to_its_end_is_not_waited_for() {
-    let server = Server::with(&[("HOLDFAST__SERVER__CLIENT_REQUEST_TIMEOUT", "100ms")]);
+    let server = Server::with(&[("HOLDFAST__SERVER__CLIENT_REQUEST_TIMEOUT", "2s")]);
     let told = on_the_wire(server.addr, b"GET /api/v1/products HTTP/1.1\r\nHost: x\r\nX-Slo").await;
     assert!(told.starts_with("HTTP/1.1 408 "), "{told}");
 }

@@ -2,6 +2,7 @@
 
 use crate::orders::callback_token;
 use crate::support::{Server, assert_failure};
+use domain::OrderId;
 
 /// Bodies of a callback whose `transactionKey` is good, and that other gateways have sent.
 fn odd_bodies(key: &str, order: i64) -> Vec<Vec<u8>> {
@@ -72,18 +73,19 @@ async fn of_a_callback_without_a_token_only_the_order_is_read() {
     let product = server.product(15_000, 10).await;
     let placed = server.accepted_order(product, "20250816:TR:0000c2").await;
     let order = placed.data("orderId").as_i64().unwrap();
+    let order = server.order_ref(OrderId::new(order).unwrap());
     let path = "/api/v1/payments/callback";
     for body in [
         format!(r#"{{"orderId":"{order}"}}"#),
-        format!(r#"{{"orderId":{order}}}"#),
-        format!(r#"{{"orderId":{order},"transactionKey":null,"amount":"x","status":{{}},"reason":[1]}}"#),
+        format!(r#"{{"orderId":"{order}","transactionKey":null,"amount":"x","status":{{}},"reason":[1]}}"#),
         format!(r#"{{"orderId":"{order}","transactionKey":5}}"#),
         format!("\u{feff}{{\"orderId\":\"{order}\"}}"),
     ] {
         let told = server.post(path, &body).send().await;
         assert_eq!(told.status, 200, "{body}: {}", told.body);
     }
-    for unknown in ["999999", "0", "-1", "\"x\"", "\"\"", "18446744073709551615"] {
+    // Our own order id is not what the gateway was given, and a number is nobody's reference any more.
+    for unknown in ["100001", "\"100001\"", "999999", "0", "-1", "\"x\"", "\"\"", "18446744073709551615"] {
         let told = server.post(path, format!(r#"{{"orderId":{unknown}}}"#)).send().await;
         assert_failure(&told, 404, "NOT_FOUND", "ORDER_NOT_FOUND");
     }

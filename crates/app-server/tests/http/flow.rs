@@ -4,7 +4,7 @@ use crate::support::{DEADLINE, Request, Server, assert_failure, card_order, even
 use bootstrap::shutdown::Drained;
 use domain::ports::GatewayAnswer;
 use domain::settlement::{Transaction, TransactionStatus};
-use domain::{GatewayKey, GatewayOrderRef, Money, OrderId};
+use domain::{GatewayKey, Money, OrderId};
 use std::sync::atomic::Ordering;
 
 fn accept(server: &Server, key: &str) {
@@ -161,10 +161,11 @@ async fn a_stream_outlives_an_outage_of_the_database() {
     server.switch.off.store(false, Ordering::SeqCst);
     server.gateway.inner.put(Transaction {
         key: GatewayKey::new("20250816:TR:0000aa").unwrap(),
-        order_ref: GatewayOrderRef::from_gateway(order.to_string()),
+        order_ref: server.order_ref(OrderId::new(order).unwrap()),
         amount: Money::new(15_000).unwrap(),
         status: TransactionStatus::Success,
         reason: None,
+        made_before: None,
     });
     let sync = server.post(&format!("/api/v1/payments/{payment}/sync"), "");
     eventually(async || (sync.send().await.status == 200).then_some(())).await;
@@ -172,7 +173,7 @@ async fn a_stream_outlives_an_outage_of_the_database() {
     assert_eq!(told.matches("\"to\":\"PAID\"").count(), 1, "{told}");
 }
 
-async fn read_until(stream: &mut tokio::net::TcpStream, told: &mut String, what: &str) {
+pub(crate) async fn read_until(stream: &mut tokio::net::TcpStream, told: &mut String, what: &str) {
     use tokio::io::AsyncReadExt as _;
     let mut chunk = [0; 4096];
     while !told.contains(what) {

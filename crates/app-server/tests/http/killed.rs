@@ -16,11 +16,11 @@ use tokio::process::{Child, Command};
 /// As many as the issue asks for.
 const MANY: usize = 200;
 
-type Settings = Vec<(&'static str, String)>;
+pub(crate) type Settings = Vec<(&'static str, String)>;
 
 /// A process of the app-server. Killed when dropped.
-struct Program {
-    child: Child,
+pub(crate) struct Program {
+    pub(crate) child: Child,
     api: SocketAddr,
     ops: SocketAddr,
 }
@@ -34,7 +34,7 @@ fn command(settings: &Settings) -> Command {
 }
 
 impl Program {
-    async fn start(settings: &Settings) -> Self {
+    pub(crate) async fn start(settings: &Settings) -> Self {
         let mut child = command(settings).spawn().expect("the program starts");
         let mut lines = BufReader::new(child.stderr.take().expect("its log")).lines();
         let mut said = Vec::new();
@@ -187,6 +187,14 @@ impl Shop {
         Program::start(&self.settings).await
     }
 
+    /// The gateway's callback for its one transaction, sent to this process; its status.
+    async fn callback(&self, program: &Program) -> u16 {
+        let entry = self.gateway.ledger().first().cloned().expect("a transaction");
+        let path = entry.callback_url.strip_prefix("http://127.0.0.1:9").expect("our address");
+        let body = format!(r#"{{"transactionKey":"{}"}}"#, entry.transaction_key);
+        Request::new(program.api, "POST", path).json(body).send().await.status
+    }
+
     /// As if so much time had gone by that the first request can't be under way anywhere.
     async fn let_time_pass(&self) {
         const SQL: &str = "UPDATE payment SET send_deadline = now() - interval '1 minute'";
@@ -250,7 +258,18 @@ async fn a_kill_during_the_gateway_call_leaves_one_order_and_one_charge() {
     shop.all_are_told(&program, 201, order).await;
     assert_eq!(shop.counts().await, ([1, 1, 1, 1], 1));
     assert_eq!(shop.gateway.ledger().len(), 1, "one charge");
+    assert_eq!(shop.callback(&program).await, 200, "the first process made its token, by the same secret");
     program.kill().await;
+    let other = Program::start(&other_secret(&shop.settings)).await;
+    assert_eq!(shop.callback(&other).await, 404);
+    other.kill().await;
+}
+
+fn other_secret(settings: &Settings) -> Settings {
+    let name = "HOLDFAST__PG__CALLBACK_SECRET";
+    let mut settings: Settings = settings.iter().filter(|(other, _)| *other != name).cloned().collect();
+    settings.push((name, "another-secret-of-the-tests-that-is-long-enough".to_owned()));
+    settings
 }
 
 /// F01, F02, F07, F25: the order was stored, and its card not even asked for.

@@ -19,10 +19,14 @@ mod heads;
 #[cfg(test)]
 mod killed;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod operations;
 #[cfg(test)]
 mod orders;
 #[cfg(test)]
 mod proxies;
+#[cfg(test)]
+mod settings;
 #[cfg(test)]
 mod support;

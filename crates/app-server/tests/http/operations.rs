@@ -136,6 +136,11 @@ async fn a_token_is_asked_for_when_there_is_one() {
         let told = server.ops_get(path).header("Authorization", "Bearer a-token-of-the-testz").send().await;
         assert_failure(&told, 401, "UNAUTHORIZED", "INVALID_TOKEN");
     }
+    for wrong in crate::support::almost("a-token-of-the-tests") {
+        let told =
+            server.ops_get("/metrics").header("Authorization", &format!("Bearer {wrong}")).send().await;
+        assert_eq!((told.status, told.failure().1.as_str()), (401, "UNAUTHORIZED"), "{wrong}");
+    }
     let told = server.ops_get("/metrics").header("Authorization", "Bearer a-token-of-the-tests").send().await;
     assert_eq!((told.status, told.body.as_str()), (200, "up 1\n"));
     assert_eq!(server.ops_get("/health/ready").send().await.status, 200, "health is for everyone");

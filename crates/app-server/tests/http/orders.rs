@@ -3,7 +3,7 @@
 use crate::support::{Server, assert_failure, card_order, eventually, spawn};
 use domain::ports::{FailureCause, GatewayAnswer};
 use domain::settlement::{Transaction, TransactionStatus};
-use domain::{FailureMessage, GatewayKey, GatewayOrderRef, Money};
+use domain::{FailureMessage, GatewayKey, Money, OrderId};
 use std::time::Duration;
 
 pub(crate) fn callback_token(server: &Server) -> String {
@@ -16,13 +16,14 @@ pub(crate) fn callback_token(server: &Server) -> String {
     url.strip_prefix("http://localhost:8080/api/v1/payments/callback/").expect("our address").to_owned()
 }
 
-fn settle(server: &Server, order: i64, key: &str, amount: i64, status: TransactionStatus) {
+pub(crate) fn settle(server: &Server, order: i64, key: &str, amount: i64, status: TransactionStatus) {
     server.gateway.inner.put(Transaction {
         key: GatewayKey::new(key).unwrap(),
-        order_ref: GatewayOrderRef::from_gateway(format!("{order:06}")),
+        order_ref: server.order_ref(OrderId::new(order).unwrap()),
         amount: Money::new(amount).unwrap(),
         status,
         reason: None,
+        made_before: None,
     });
 }
 
@@ -323,6 +324,77 @@ async fn an_idempotency_key_makes_one_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_asked_for_makes_another_request_of_it() {
+    let server = Server::start();
+    let (one, two) = (server.product(1_000, 10).await, server.product(2_000, 10).await);
+    assert_eq!(server.post("/api/v1/points/charge", r#"{"amount":50000}"#).send().await.status, 200);
+    let coupon =
+        server.ops_post("/admin/coupons", r#"{"name":"1","discountType":"FIXED","discountValue":1}"#);
+    let coupon = coupon.send().await.data("couponId");
+    let coupon =
+        server.post(&format!("/api/v1/issued-coupons/{coupon}"), "").send().await.data("issuedCouponId");
+    let order = |body: String| server.post("/api/v1/orders", body).header("Idempotency-Key", "k-3");
+    let first = format!(
+        r#"{{"items":[{{"productId":{one},"quantity":1}},{{"productId":{two},"quantity":2}}],"usePoint":5000}}"#
+    );
+    assert_eq!(order(first.clone()).send().await.status, 201);
+    let same = format!(
+        r#"{{"usePoint":5000,"items":[{{"quantity":1,"productId":{two}}},{{"productId":{two},"quantity":1}},{{"productId":{one},"quantity":1}}],"x":1}}"#
+    );
+    assert_eq!(
+        order(same).send().await.header("idempotency-replayed"),
+        Some("true"),
+        "the same in other words"
+    );
+    for other in [
+        first.replace("\"quantity\":2", "\"quantity\":3"),
+        first.replace(&format!("\"productId\":{two}"), &format!("\"productId\":{}", two + 1)),
+        first.replace("5000", "4999"),
+        first.replace("\"usePoint\"", &format!("\"issuedCouponId\":{coupon},\"usePoint\"")),
+        first.replace("\"usePoint\"", "\"cardType\":\"KB\",\"cardNo\":\"1234-5678-9814-1451\",\"usePoint\""),
+    ] {
+        assert_failure(&order(other).send().await, 422, "IDEMPOTENCY_KEY_REUSED", "IDEMPOTENCY_KEY_REUSED");
+    }
+}
+
+/// What is stored of a request must not tell the card number to whoever gets hold of the table and tries: numbers that look
+/// the same when they are masked are the same request.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_stored_fingerprint_knows_the_masked_card_only() {
+    let server = Server::start();
+    let product = server.product(15_000, 10).await;
+    let order = |card: &str, number: &str| {
+        let body = format!(
+            r#"{{"items":[{{"productId":{product},"quantity":1}}],"cardType":"{card}","cardNo":"{number}"}}"#
+        );
+        server.post("/api/v1/orders", body).header("Idempotency-Key", "k-2")
+    };
+    let key = GatewayKey::new("20250816:TR:000006").unwrap();
+    let answer = GatewayAnswer::Accepted { key, status: TransactionStatus::Pending };
+    server.gateway.inner.on_charge_answer(answer);
+    let first = order("SAMSUNG", "1234-5678-9814-1451").send().await;
+    assert_eq!(first.status, 202, "{}", first.body);
+    for same in ["1234-0000-0000-1451", "1234-5678-9814-1451", "1234-9999-9999-1451"] {
+        let again = order("SAMSUNG", same).send().await;
+        assert_eq!(
+            (again.status, again.header("idempotency-replayed")),
+            (202, Some("true")),
+            "{same}: {}",
+            again.body
+        );
+    }
+    for (card, other) in [
+        ("SAMSUNG", "1234-5678-9814-1452"),
+        ("SAMSUNG", "1235-5678-9814-1451"),
+        ("KB", "1234-5678-9814-1451"),
+    ] {
+        let other = order(card, other).send().await;
+        assert_failure(&other, 422, "IDEMPOTENCY_KEY_REUSED", "IDEMPOTENCY_KEY_REUSED");
+    }
+    assert_eq!(server.gateway.inner.charges(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_forged_callback_changes_nothing() {
     let server = Server::start();
     let product = server.product(15_000, 10).await;
@@ -349,7 +421,8 @@ async fn a_forged_callback_changes_nothing() {
     assert_failure(&long, 413, "PAYLOAD_TOO_LARGE", "PAYLOAD_TOO_LARGE");
     // Without a token the gateway is asked; it says PENDING, so nothing changes.
     settle(&server, order, "20250816:TR:000005", 15_000, TransactionStatus::Pending);
-    let untokened = server.post("/api/v1/payments/callback", body(&order.to_string())).send().await;
+    let reference = server.order_ref(OrderId::new(order).unwrap());
+    let untokened = server.post("/api/v1/payments/callback", body(reference.as_str())).send().await;
     assert_eq!(untokened.status, 200, "{}", untokened.body);
     eventually(async || {
         let asked = server.gateway.inner.calls().len() > 1;

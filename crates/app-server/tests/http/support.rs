@@ -6,10 +6,11 @@ use async_trait::async_trait;
 use bootstrap::settings::{Environment, Settings, load};
 use bootstrap::shutdown::{Drained, Shutdown};
 use domain::ports::{
-    ChargeOutcome, ChargeRequest, GatewayAnswer, Lookup, LookupError, PaymentGateway, TransactionSummary,
+    ChargeOutcome, ChargeRequest, GatewayAnswer, Lookup, LookupError, PaymentGateway, Store as _,
+    TransactionSummary,
 };
-use domain::settlement::{Transaction, TransactionStatus};
-use domain::{GatewayKey, GatewayOrderRef, MerchantId};
+use domain::settlement::{Changes, Discrepancy, SettlingNeeds, Transaction, TransactionStatus};
+use domain::{GatewayKey, GatewayOrderRef, MerchantId, OrderId, PaymentId};
 use futures_util::FutureExt as _;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -134,6 +135,8 @@ pub(crate) struct Server {
     /// The database behind it.
     pub(crate) store: Arc<FakeStore>,
     pub(crate) changes: OrderChanges,
+    /// The use-cases of another process on the same database, whose notices are lost.
+    pub(crate) application: Application,
     running: Running,
 }
 
@@ -187,8 +190,10 @@ impl Server {
         };
         let tokens = CallbackTokens::new(b"a secret of the tests").unwrap();
         let changes = OrderChanges::new();
+        let own = Application::new(adapters.clone(), policy.clone(), tokens.clone());
+        let application = Application::new(adapters, policy, tokens);
         let parts = Parts {
-            application: Application::new(adapters, policy, tokens),
+            application: own,
             circuits: Arc::new(TestCircuits::default()),
             publish_metrics: Arc::new(|| async {}.boxed()),
             metrics: Arc::new(|| "up 1\n".to_owned()),
@@ -197,7 +202,7 @@ impl Server {
         };
         let running = app_server::start(&parts, settings).expect("ports that are free");
         let (addr, ops) = (running.addr, running.ops_addr);
-        Self { addr, ops, gateway, switch, store, changes, running }
+        Self { addr, ops, gateway, switch, store, changes, application, running }
     }
 
     /// What the gateway calls an order.
@@ -269,12 +274,13 @@ pub(crate) struct Request {
     source: Option<Ipv4Addr>,
     head: String,
     body: Vec<u8>,
+    is_chunked: bool,
 }
 
 impl Request {
     pub(crate) fn new(addr: SocketAddr, method: &str, path: &str) -> Self {
         let head = format!("{method} {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n");
-        Self { addr, source: None, head, body: Vec::new() }
+        Self { addr, source: None, head, body: Vec::new(), is_chunked: false }
     }
 
     /// Comes from another address of this machine: all of 127.0.0.0/8 are.
@@ -303,6 +309,13 @@ impl Request {
         self.header("Content-Type", "application/json").body(body)
     }
 
+    /// A JSON body in chunks, as they stand on the wire.
+    pub(crate) fn chunked(mut self, chunks: &str) -> Self {
+        self.body = chunks.as_bytes().to_vec();
+        self.is_chunked = true;
+        self.header("Content-Type", "application/json").header("Transfer-Encoding", "chunked")
+    }
+
     pub(crate) fn body(mut self, body: impl AsRef<[u8]>) -> Self {
         self.body = body.as_ref().to_vec();
         self
@@ -315,7 +328,7 @@ impl Request {
             socket.bind(SocketAddr::from((source, 0))).expect("an address of this machine");
         }
         let mut stream = socket.connect(self.addr).await.expect("a server listens");
-        let length = if self.body.is_empty() && !self.head.starts_with("POST") {
+        let length = if self.is_chunked || self.body.is_empty() && !self.head.starts_with("POST") {
             String::new()
         } else {
             format!("Content-Length: {}\r\n", self.body.len())
@@ -398,6 +411,15 @@ pub(crate) async fn on_the_wire(addr: SocketAddr, bytes: &[u8]) -> String {
 pub(crate) fn assert_failure(response: &Response, status: u16, code: &str, reason: &str) {
     let expected = (status, code.to_owned(), reason.to_owned());
     assert_eq!(response.failure(), expected, "{}", response.body);
+}
+
+/// What looks like a secret and is none: its every beginning and end, more of it, another letter, another case.
+pub(crate) fn almost(secret: &str) -> Vec<String> {
+    let beginnings = (0..secret.len()).map(|length| secret[..length].to_owned());
+    let ends = (1..secret.len()).map(|from| secret[from..].to_owned());
+    let others = (0..secret.len()).map(|at| format!("{}~{}", &secret[..at], &secret[at + 1..]));
+    let more = [format!("{secret}0"), format!("0{secret}"), secret.repeat(2), secret.to_uppercase()];
+    beginnings.chain(ends).chain(others).chain(more).collect()
 }
 
 /// Asks again and again until it is so.

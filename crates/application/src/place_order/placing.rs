@@ -170,7 +170,8 @@ impl PlaceOrders {
                 fingerprint: request.fingerprint,
                 order_id: ids.order_id,
                 answer: answer.clone(),
-                abandoned: false,
+                // As it is read once it is stored.
+                abandoned: order.record.payment.status().is_terminal(),
             };
             placing.keys.insert(request.key.clone(), KeyState::Known(taken));
             order.key = Some((request, answer));
@@ -255,3 +256,6 @@ fn first_events(status: PaymentStatus) -> Vec<PaymentEvent> {
     }
     history
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,23 +1,87 @@
 //! Faults by name of the step, and by its number.
 
 use async_trait::async_trait;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use test_support::{Fault, Faults, Site};
+use std::time::Duration;
+use test_support::{Fault, Faults, NoFaults, Site};
 use tokio::sync::Notify;
 
 /// Strikes the first calls of one step.
 pub(crate) struct Strike {
     site: Site,
     fault: Fault,
+    spared: usize,
     left: AtomicUsize,
     met: AtomicUsize,
 }
 
 /// The first `times` calls of `call` in the transaction `within` meet `fault` instead of taking effect.
 pub(crate) fn strike(within: &'static str, call: &'static str, times: usize, fault: Fault) -> Arc<Strike> {
+    strike_after(0, within, call, times, fault)
+}
+
+/// The same after the first `spared` calls.
+pub(crate) fn strike_after(
+    spared: usize,
+    within: &'static str,
+    call: &'static str,
+    times: usize,
+    fault: Fault,
+) -> Arc<Strike> {
     let site = Site { within, call };
-    Arc::new(Strike { site, fault, left: AtomicUsize::new(times), met: AtomicUsize::new(0) })
+    let (left, met) = (AtomicUsize::new(times), AtomicUsize::new(0));
+    Arc::new(Strike { site, fault, spared, left, met })
+}
+
+/// Every step takes a millisecond, so that things really come together: programs at one database, members in one batch.
+pub(crate) struct Slow(pub(crate) Arc<dyn Faults>);
+
+/// The first call of a step takes so long: what comes meanwhile waits behind it.
+pub(crate) struct Stalled {
+    pub(crate) site: Site,
+    pub(crate) takes: Duration,
+    pub(crate) over: AtomicBool,
+    pub(crate) then: Arc<dyn Faults>,
+}
+
+pub(crate) fn stalled(
+    within: &'static str,
+    call: &'static str,
+    takes: Duration,
+    then: Arc<dyn Faults>,
+) -> Arc<Stalled> {
+    Arc::new(Stalled { site: Site { within, call }, takes, over: AtomicBool::new(false), then })
+}
+
+#[async_trait]
+impl Faults for Stalled {
+    async fn before(&self, site: Site) -> Fault {
+        if site == self.site && !self.over.swap(true, Ordering::Relaxed) {
+            tokio::time::sleep(self.takes).await;
+        }
+        self.then.before(site).await
+    }
+
+    async fn after(&self, site: Site) -> Fault {
+        self.then.after(site).await
+    }
+}
+
+pub(crate) fn slow() -> Arc<dyn Faults> {
+    Arc::new(Slow(Arc::new(NoFaults)))
+}
+
+#[async_trait]
+impl Faults for Slow {
+    async fn before(&self, site: Site) -> Fault {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        self.0.before(site).await
+    }
+
+    async fn after(&self, site: Site) -> Fault {
+        self.0.after(site).await
+    }
 }
 
 impl Strike {
@@ -33,7 +97,9 @@ impl Faults for Strike {
         if site != self.site {
             return Fault::None;
         }
-        self.met.fetch_add(1, Ordering::Relaxed);
+        if self.met.fetch_add(1, Ordering::Relaxed) < self.spared {
+            return Fault::None;
+        }
         let take = |left: usize| left.checked_sub(1);
         let struck = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
         if struck { self.fault } else { Fault::None }
@@ -75,13 +141,21 @@ pub(crate) struct Injector {
     sites: Mutex<Vec<(Site, bool)>>,
     /// The target was reached.
     pub(crate) reached: Notify,
+    /// The task that reached it, when it was a task of its own.
+    pub(crate) reached_by: Mutex<Option<tokio::task::Id>>,
     /// Lets a frozen process go on.
     pub(crate) resume: Notify,
 }
 
 impl Injector {
     pub(crate) fn new(target: Option<(usize, Harm)>) -> Arc<Self> {
-        Arc::new(Self { target, sites: Mutex::default(), reached: Notify::new(), resume: Notify::new() })
+        Arc::new(Self {
+            target,
+            sites: Mutex::default(),
+            reached: Notify::new(),
+            reached_by: Mutex::default(),
+            resume: Notify::new(),
+        })
     }
 
     /// The steps so far, in order.
@@ -90,6 +164,7 @@ impl Injector {
     }
 
     async fn dead(&self) -> Fault {
+        *self.reached_by.lock().unwrap() = tokio::task::try_id();
         self.reached.notify_one();
         std::future::pending().await
     }

@@ -68,6 +68,7 @@ struct Held {
     hidden: bool,
     odd: Option<Oddity>,
     listing_only: bool,
+    unlisted: bool,
 }
 
 #[derive(Debug, Default)]
@@ -176,6 +177,7 @@ impl TestGateway {
             hidden: false,
             odd: None,
             listing_only: false,
+            unlisted: false,
         });
         key
     }
@@ -208,6 +210,12 @@ impl TestGateway {
         held.listing_only = listing_only;
     }
 
+    /// No list shows it.
+    pub(crate) fn set_unlisted(&self, key: &GatewayKey) {
+        let mut state = self.state();
+        state.held.iter_mut().find(|held| held.transaction.key == *key).unwrap().unlisted = true;
+    }
+
     /// Looked up by its key, it is answered with something of no use.
     pub(crate) fn set_odd(&self, key: &GatewayKey, odd: Option<Oddity>) {
         let mut state = self.state();
@@ -216,6 +224,10 @@ impl TestGateway {
 
     fn odd(&self, key: &GatewayKey) -> Option<Oddity> {
         self.state().held.iter().find(|held| held.transaction.key == *key)?.odd
+    }
+
+    fn is_unlisted(&self, key: &GatewayKey) -> bool {
+        self.state().held.iter().any(|held| held.transaction.key == *key && held.unlisted)
     }
 
     fn is_listing_only(&self, key: &GatewayKey) -> bool {
@@ -236,7 +248,6 @@ impl TestGateway {
 
     /// What holds at the moment a request leaves: its payment is IN_PROGRESS, durably, and nobody asked before.
     fn inspect(&self, request: &ChargeRequest) {
-        assert!(Instant::now().into_std() <= request.deadline, "a request left after its deadline");
         let databases = self.databases.lock().unwrap().clone();
         let asks = databases.iter().find_map(|database| {
             database.read(|tables| {
@@ -297,7 +308,10 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 impl PaymentGateway for TestGateway {
     async fn charge(&self, request: &ChargeRequest) -> ChargeOutcome {
         let cause = FailureCause("ConnectRefused");
-        if self.faults().before(Site::outside("gateway.charge")).await != Fault::None {
+        let late = || Instant::now().into_std() > request.deadline;
+        assert!(!late(), "asked to charge after the deadline");
+        // Nothing leaves after it, not from here either, when the process stood still on its way.
+        if self.faults().before(Site::outside("gateway.charge")).await != Fault::None || late() {
             let answer = GatewayAnswer::NotReached { cause, retry_after: RETRY_AFTER };
             return ChargeOutcome { answer, watch: false };
         }
@@ -355,7 +369,7 @@ impl PaymentGateway for TestGateway {
         let listed: Vec<_> = self
             .visible()
             .into_iter()
-            .filter(|transaction| transaction.order_ref == *order_ref)
+            .filter(|transaction| transaction.order_ref == *order_ref && !self.is_unlisted(&transaction.key))
             .map(|Transaction { key, status, reason, .. }| TransactionSummary { key, status, reason })
             .collect();
         let answer = if listed.is_empty() { Lookup::NotFound } else { Lookup::Found(listed) };

@@ -8,6 +8,7 @@
     reason = "a test that fails says so by a panic"
 )]
 
+mod batches;
 mod callbacks;
 mod commit_before_charge;
 mod faults;
@@ -15,9 +16,11 @@ mod flood;
 mod gateway;
 mod oracle;
 mod outcomes;
+mod parking;
 mod placing;
 mod reconciling;
 mod refused;
+mod rivals;
 mod steps;
 mod watching;
 mod world;

@@ -1,12 +1,11 @@
 //! The reconciler: the table of spec 01 section 5 row by row, and how turns, claims, back-off, parking and the interlock
 //! keep them apart (F58 to F72).
 
-use crate::faults::strike;
+use crate::faults::{slow, strike};
 use crate::gateway::{DECLINED, Made, Plan, Reply, TestGateway, made};
 use crate::world::{Placed, World, secs};
-use application::examine::Examined;
+use domain::settlement::DiscrepancyKind;
 use domain::settlement::TransactionStatus::{Failed, Success};
-use domain::settlement::{DiscrepancyKind, Settled, Waiting};
 use domain::{GatewayOrderRef, OrderStatus, PaymentStatus};
 use std::time::Duration;
 use test_support::Fault;
@@ -16,7 +15,7 @@ const PAID: (PaymentStatus, OrderStatus) = (PaymentStatus::Paid, OrderStatus::Pa
 const FAILED: (PaymentStatus, OrderStatus) = (PaymentStatus::Failed, OrderStatus::Cancelled);
 const OPEN: (PaymentStatus, OrderStatus) = (PaymentStatus::InProgress, OrderStatus::Placed);
 
-fn slow(seconds: u64) -> Made {
+fn decided_after(seconds: u64) -> Made {
     Made { decided_after: secs(seconds), ..made(Success) }
 }
 
@@ -64,7 +63,7 @@ async fn pending_is_treated_like_uncertain() {
 #[tokio::test(start_paused = true)]
 async fn some_still_pending_waits_and_adopts_the_key() {
     let world = World::new().await;
-    let placed = placed(&world, Reply::Uncertain, vec![made(Failed), slow(120)]).await;
+    let placed = placed(&world, Reply::Uncertain, vec![made(Failed), decided_after(120)]).await;
     world.minutes(1).await;
     let turn = world.turn().await;
     assert_eq!((turn.examined, world.status(placed)), (0, OPEN));
@@ -81,10 +80,10 @@ async fn some_still_pending_waits_and_adopts_the_key() {
 /// was paid by the first, and is found all the same.
 #[tokio::test(start_paused = true)]
 async fn a_payment_whose_answer_was_never_stored_is_watched_when_it_is_paid() {
-    for decided_after in [3, 90] {
+    for seconds in [3, 90] {
         let world = World::new().await;
         let late = Made { appears_after: secs(400), ..made(Success) };
-        let placed = placed(&world, Reply::Uncertain, vec![slow(decided_after), late]).await;
+        let placed = placed(&world, Reply::Uncertain, vec![decided_after(seconds), late]).await;
         world.minutes(3).await;
         assert_eq!(world.status(placed), PAID);
         world.a_day().await;
@@ -109,7 +108,7 @@ async fn all_failed_fails_with_the_gateways_reason() {
 #[tokio::test(start_paused = true)]
 async fn five_minutes_of_pending_are_forced() {
     let world = World::new().await;
-    let placed = placed(&world, Reply::Accepted, vec![slow(20 * 60)]).await;
+    let placed = placed(&world, Reply::Accepted, vec![decided_after(20 * 60)]).await;
     world.minutes(4).await;
     assert_eq!(world.status(placed), OPEN);
     tokio::time::sleep(secs(60)).await;
@@ -269,7 +268,7 @@ async fn several_reconcilers_never_meet() {
     }
     tokio::time::sleep(secs(61)).await;
     let before = world.gateway.queries();
-    let programs: Vec<_> = (0..3).map(|_| world.program(std::sync::Arc::new(Yielding))).collect();
+    let programs: Vec<_> = (0..3).map(|_| world.program(slow())).collect();
     let stop = CancellationToken::new();
     let turns = futures_util::future::join_all(programs.iter().map(|program| program.reconcile(&stop))).await;
     let turns: Vec<_> = turns.into_iter().map(Result::unwrap).collect();
@@ -280,17 +279,6 @@ async fn several_reconcilers_never_meet() {
     assert!(all.iter().all(|placed| world.status(*placed) == PAID));
     world.a_day().await;
     world.assert_quiet();
-}
-
-/// Every step takes a moment, so that several programs really interleave.
-struct Yielding;
-
-#[async_trait::async_trait]
-impl test_support::Faults for Yielding {
-    async fn before(&self, _site: test_support::Site) -> Fault {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        Fault::None
-    }
 }
 
 /// F68: the lease ended while the examiner stood still; what it learned then is old.
@@ -307,7 +295,7 @@ async fn a_lease_that_ended_changes_nothing() {
         }
     }
     let world = World::new().await;
-    let placed = placed(&world, Reply::Accepted, vec![slow(90)]).await;
+    let placed = placed(&world, Reply::Accepted, vec![decided_after(90)]).await;
     tokio::time::sleep(secs(61)).await;
     let zombie = world.program(std::sync::Arc::new(Frozen));
     let stop = CancellationToken::new();
@@ -316,66 +304,6 @@ async fn a_lease_that_ended_changes_nothing() {
     assert_eq!(turn.unwrap().waiting, 0);
     world.a_day().await;
     world.assert_quiet();
-}
-
-/// F71: one that always fails is parked with a row; the others are served.
-#[tokio::test(start_paused = true)]
-async fn a_poisoned_payment_is_parked_and_the_others_are_served() {
-    let world = World::with(|policy| policy.rules.park_after_failures = 4).await;
-    let poisoned = placed(&world, Reply::Accepted, vec![made(Success)]).await;
-    let fine = world.placed(world.plain()).await;
-    // It is listed, but its details are never found: an examination that can't be finished.
-    world.gateway.plan(Plan::new(Reply::Uncertain, vec![made(Success)]));
-    world.minutes(2).await;
-    assert_eq!((world.status(poisoned), world.status(fine)), (PAID, PAID));
-
-    let broken = strike("settle", "tx.lock_payments", 1000, Fault::Conflict);
-    let third = world.placed(world.plain()).await;
-    let program = world.program(broken);
-    for _ in 0..30 {
-        tokio::time::sleep(secs(60)).await;
-        program.reconcile(&CancellationToken::new()).await.unwrap();
-    }
-    // A race that is lost again and again is not the payment's own fault: never parked.
-    assert_eq!(world.status(third), OPEN);
-    assert!(world.ledger().is_empty());
-    world.minutes(6).await;
-    assert_eq!(world.status(third), PAID);
-}
-
-/// F71 with the one examination that fails for good: listed by the gateway, and not found by its key.
-#[tokio::test(start_paused = true)]
-async fn what_can_not_be_examined_is_parked_until_it_is_woken() {
-    let world = World::with(|policy| policy.rules.park_after_failures = 4).await;
-    let placed = placed(&world, Reply::Uncertain, vec![made(Success)]).await;
-    world.gateway.set_listing_only(&key(), true);
-    let fine = world.placed(world.plain()).await;
-    world.minutes(12).await;
-    assert_eq!((world.status(placed), world.status(fine)), (OPEN, PAID));
-    assert_eq!(world.ledger(), [(DiscrepancyKind::Poison, None)]);
-    let before = world.gateway.queries();
-    world.minutes(60).await;
-    assert_eq!(world.gateway.queries(), before, "parked");
-    world.gateway.set_listing_only(&key(), false);
-    world.callback(placed, &key()).await;
-    world.minutes(2).await;
-    assert_eq!(world.status(placed), PAID);
-}
-
-/// A long outage of the gateway, and then one thing that is the payment's fault: not parked for the outage.
-#[tokio::test(start_paused = true)]
-async fn an_outage_brings_nothing_near_being_parked() {
-    let world = World::new().await;
-    let placed = placed(&world, Reply::Uncertain, vec![made(Success)]).await;
-    world.gateway.set_down(true);
-    world.minutes(240).await;
-    world.gateway.set_down(false);
-    world.gateway.set_listing_only(&key(), true);
-    world.minutes(20).await;
-    world.gateway.set_listing_only(&key(), false);
-    world.minutes(6).await;
-    assert_eq!(world.status(placed), PAID);
-    assert!(world.ledger().is_empty());
 }
 
 /// F72: more than a batch, all in one turn.
@@ -399,7 +327,7 @@ async fn a_turn_examines_nothing_twice() {
         policy.rules.not_found_grace = Duration::ZERO;
     })
     .await;
-    let placed = placed(&world, Reply::Accepted, vec![slow(600)]).await;
+    let placed = placed(&world, Reply::Accepted, vec![decided_after(600)]).await;
     tokio::time::sleep(secs(10)).await;
     assert_eq!(world.turn().await.examined, 1);
     world.gateway.set_down(true);
@@ -468,33 +396,11 @@ async fn callback_and_reconciler_at_once_make_one_end() {
     }
 }
 
-/// Sync by hand: asks now, throttled; about what has ended, too ("the buyer says that he was charged").
-#[tokio::test(start_paused = true)]
-async fn a_sync_by_hand_asks_now() {
-    let world = World::new().await;
-    let placed = placed(&world, Reply::Accepted, vec![slow(30)]).await;
-    let first = world.sync(placed.payment_id).await;
-    let waits = Settled::Waiting(Waiting::TransactionPending);
-    assert_eq!(first.examined, Examined::Settled(waits));
-    assert_eq!(world.sync(placed.payment_id).await.examined, Examined::NotClaimed);
-    tokio::time::sleep(secs(31)).await;
-    assert_eq!(world.sync(placed.payment_id).await.examined, Examined::Settled(Settled::Paid));
-    tokio::time::sleep(secs(31)).await;
-    let before = world.gateway.queries();
-    let after = world.sync(placed.payment_id).await;
-    assert_eq!(after.examined, Examined::Settled(Settled::AlreadyEnded));
-    assert!(world.gateway.queries() > before);
-    assert_eq!(world.sync(placed.payment_id).await.examined, Examined::NotClaimed);
-    assert_eq!(after.payment.record.payment.status(), PaymentStatus::Paid);
-    let causes: Vec<_> = after.payment.history.iter().map(|event| event.cause.as_str()).collect();
-    assert_eq!(causes.last(), Some(&"operator"));
-}
-
 /// F43: the gateway gave one key to two orders.
 #[tokio::test(start_paused = true)]
 async fn a_reused_key_pays_one_order_only() {
     let world = World::new().await;
-    let first = placed(&world, Reply::Accepted, vec![slow(400)]).await;
+    let first = placed(&world, Reply::Accepted, vec![decided_after(400)]).await;
     // The second order's transaction takes the first one's key, as a collision overwrites.
     world.gateway.plan(Plan::new(Reply::Uncertain, vec![]));
     let second = world.placed(world.plain()).await;

@@ -1,5 +1,6 @@
 //! A shop with one product, one buyer with points and a coupon, and what tests do with it.
 
+use crate::faults::slow;
 use crate::gateway::TestGateway;
 use crate::oracle;
 use application::place_order::PlaceOrderOutcome;
@@ -14,9 +15,12 @@ use domain::{
     CardType, Discount, GatewayKey, GatewayOrderRef, IssuedCouponId, IssuedCouponStatus, MerchantId, Money,
     OrderId, OrderStatus, PaymentId, PaymentStatus, ProductId, Quantity, Stock, UserId,
 };
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use test_support::{ConnectionOptions, FakeDatabase, Faults, NoFaults, TestEntropy};
+use test_support::store::Tables;
+use test_support::{
+    CommitObserver, ConnectionOptions, FakeDatabase, FakeStore, Faults, NoFaults, TestEntropy,
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -38,6 +42,17 @@ pub(crate) fn buyer() -> UserId {
     UserId::new(1).unwrap()
 }
 
+/// The names of all commits, with how many payments each stored (or woke, or claimed).
+#[derive(Default)]
+struct Commits(Mutex<Vec<(&'static str, usize)>>);
+
+impl CommitObserver for Commits {
+    fn committing(&self, name: &'static str, _: &Tables, changes: &Tables) {
+        let payments = changes.payments.len().max(changes.checks.len());
+        self.0.lock().unwrap().push((name, payments));
+    }
+}
+
 /// Each place that a command may come from has its own faults; the database and the gateway are one.
 pub(crate) struct World {
     pub(crate) database: FakeDatabase,
@@ -48,6 +63,7 @@ pub(crate) struct World {
     pub(crate) coupon: IssuedCouponId,
     entropy: Arc<TestEntropy>,
     tokens: CallbackTokens,
+    commits: Arc<Commits>,
     /// `app` takes up callbacks for as long as the world stands.
     _until_dropped: DropGuard,
 }
@@ -90,12 +106,26 @@ impl World {
         let (taker, stopped) = (app.clone(), stop.clone());
         TaskTracker::new().spawn(async move { taker.take_up_callbacks(&stopped).await });
         let _until_dropped = stop.drop_guard();
-        Self { database, gateway, app, policy, product, coupon: issued.id, entropy, tokens, _until_dropped }
+        let coupon = issued.id;
+        let commits = Arc::new(Commits::default());
+        database.observe(Arc::clone(&commits) as _);
+        Self { database, gateway, app, policy, product, coupon, entropy, tokens, commits, _until_dropped }
     }
 
     /// Another program on the same database and gateway, with faults of its own.
     pub(crate) fn program(&self, faults: Arc<dyn Faults>) -> Application {
         let adapters = adapters(&self.database, &self.gateway, &self.entropy, faults);
+        Application::new(adapters, self.policy.clone(), self.tokens.clone())
+    }
+
+    /// Another program, which settles on a connection that `change` makes of its own.
+    pub(crate) fn program_over<S: Store + 'static>(
+        &self,
+        change: impl FnOnce(FakeStore) -> S,
+    ) -> Application {
+        let settlement_store = Arc::new(change(self.database.connect(slow(), ConnectionOptions::default())));
+        let adapters = adapters(&self.database, &self.gateway, &self.entropy, slow());
+        let adapters = Adapters { settlement_store, ..adapters };
         Application::new(adapters, self.policy.clone(), self.tokens.clone())
     }
 
@@ -228,6 +258,12 @@ impl World {
     pub(crate) fn next_look(&self, placed: Placed) -> Option<Duration> {
         let due = self.database.read(|tables| tables.checks.get(&placed.payment_id)?.due_at)?;
         Some(Duration::try_from(due - self.database.now()).unwrap_or_default())
+    }
+
+    /// The commits named `name`, by how many payments each was about.
+    pub(crate) fn commits(&self, name: &'static str) -> Vec<usize> {
+        let commits = self.commits.0.lock().unwrap();
+        commits.iter().filter(|(named, _)| *named == name).map(|(_, payments)| *payments).collect()
     }
 
     /// Everything that must hold at any moment, and that everything has ended.

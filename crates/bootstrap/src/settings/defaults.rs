@@ -121,6 +121,7 @@ fn database(cores: usize) -> DatabaseSettings {
         settlement_pool_size: cores.saturating_mul(2),
         acquire_timeout: secs(2),
         connect_timeout: secs(2),
+        max_connection_age: secs(1800),
         statement_timeout: secs(3),
         lock_timeout: secs(1),
         idle_in_transaction_session_timeout: secs(2),
@@ -142,8 +143,8 @@ fn gateway(callback_secret: SecretString) -> GatewaySettings {
         max_transactions: 200,
         // Shorter than the idle time of common servers, so that it is we who close.
         idle_connection_timeout: secs(4),
-        // The capacity covers ten seconds without calls.
-        retry_budget: RetryBudgetSettings { tokens_per_call: 1.0, tokens_per_second: 10.0, capacity: 100 },
+        // As many calls at one moment as may be under way need 159 retries of the documented gateway, and some more.
+        retry_budget: RetryBudgetSettings { tokens_per_call: 1.0, tokens_per_second: 10.0, capacity: 200 },
         payment: GatewayCallSettings {
             connect_timeout: secs(1),
             read_timeout: secs(1),

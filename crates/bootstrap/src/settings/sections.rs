@@ -14,7 +14,7 @@ use super::reader::{Reader, join};
 use super::types::{
     AuthMode, BaseUrl, CronExpression, DatabaseUrl, JwtAlgorithm, Locale, LogFormat, Origin, WindowType,
 };
-use super::value::{Rule, any, between, each, optional, secret_of, visible_text};
+use super::value::{Rule, any, between, each, optional, secret_of, visible_text, zero_or_between};
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -103,6 +103,8 @@ section! {
     }
 }
 
+// The HTTP library reads the time twice a second. A time-out that is shorter may be over before it has begun, and then it
+// never ends anything: hence the second that its three times must have.
 section! {
     /// The public API's listener and its limits.
     pub struct ServerSettings {
@@ -126,11 +128,11 @@ section! {
             trusted_proxies: Vec<IpNet> => each(0..=100, any()),
             /// How long an idle connection is kept; `0s` closes it after each answer. Longer than a balancer in front keeps
             /// its own (60 s is common), else it sends requests into connections that are just being closed.
-            keep_alive: Duration => between(ms(0), secs(3600)),
+            keep_alive: Duration => zero_or_between(secs(1), secs(3600)),
             /// How long a client may take to send a request's headers.
-            client_request_timeout: Duration => between(ms(100), secs(60)),
+            client_request_timeout: Duration => between(secs(1), secs(60)),
             /// How long a client may take to close its connection.
-            client_disconnect_timeout: Duration => between(ms(100), secs(60)),
+            client_disconnect_timeout: Duration => between(secs(1), secs(60)),
             /// How long work under way may take after SIGTERM; what is left then is the reconciler's.
             shutdown_grace: Duration => between(ms(0), secs(300)),
         }
@@ -285,6 +287,8 @@ section! {
             acquire_timeout: Duration => between(ms(10), secs(60)),
             /// Longest time to open a connection.
             connect_timeout: Duration => between(ms(10), secs(60)),
+            /// A connection is closed instead of used again from this age on, each one up to a quarter earlier, so that not all are at once.
+            max_connection_age: Duration => between(secs(1), secs(86_400)),
             /// Longest run of one statement.
             statement_timeout: Duration => between(ms(100), secs(300)),
             /// Longest wait for a row lock.

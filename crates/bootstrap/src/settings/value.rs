@@ -69,6 +69,12 @@ pub(crate) fn between<T: Value + PartialOrd + 'static>(min: T, max: T) -> Rule<T
     })
 }
 
+/// `0s`, or from `min` to `max`, both included.
+pub(crate) fn zero_or_between(min: Duration, max: Duration) -> Rule<Duration> {
+    let allowed = format!("{} 0s or from {} to {}", Duration::NOUN, min.show(), max.show());
+    Rule::new(allowed, move |value: &Duration| value.is_zero() || (*value >= min && *value <= max))
+}
+
 /// Not set, or as the rule says.
 pub(crate) fn optional<T: 'static>(rule: Rule<T>) -> Rule<Option<T>> {
     let allowed = format!("{}, or not set", rule.allowed);

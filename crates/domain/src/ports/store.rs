@@ -138,7 +138,8 @@ pub trait StoreTx: Send + Sync {
     /// [`StoreError::Conflict`] when a coupon's version moved or a unique value is taken.
     async fn store_orders(&self, orders: &[NewOrder]) -> Result<(), StoreError>;
 
-    /// Stores what became of payments that [`Store::open_settling`] loaded in this transaction; each payment at most once.
+    /// Stores what became of payments that [`Store::open_settling`] loaded in this transaction; each payment at most once,
+    /// a buyer's points in the order in which they move.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when a version moved, when another payment owns a key, or when something would be given

@@ -249,6 +249,8 @@ impl Changes {
         self.coupon_back = newer(self.coupon_back, next.coupon_back);
         self.discrepancies.extend(next.discrepancies);
         self.check = next.check.or(self.check);
+        // Named again after it was looked up.
+        self.hints_done.retain(|done| Some(done) != next.hint.as_ref());
         self.hint = next.hint.or(self.hint);
         self.hints_done.extend(next.hints_done);
         self.answer = self.answer.or(next.answer);

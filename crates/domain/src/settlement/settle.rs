@@ -5,8 +5,8 @@
 //! nothing.
 
 use super::{
-    Blame, Case, Changes, Check, Discrepancy, DiscrepancyKind, Findings, Learned, NotSent, SettlementRules,
-    Settling, Shared, StockBack, TransactionStatus, Verdict, Waiting, Watch, decide, looks,
+    Blame, Case, Changes, Check, Discrepancy, DiscrepancyKind, Findings, Hint, Learned, NotSent,
+    SettlementRules, Settling, Shared, StockBack, TransactionStatus, Verdict, Waiting, Watch, decide, looks,
 };
 use crate::ports::{
     Cause, ChargeOutcome, Claim, FailureCause, GatewayAnswer, PaymentEvent, PaymentRecord, PointEntry,
@@ -141,6 +141,12 @@ impl Case {
             self.check = check;
         }
         self.hints.retain(|hint| !changes.hints_done.contains(&hint.key));
+        if let Some(named) = &changes.hint {
+            // Named again: whoever looks it up now has not heard of that.
+            self.hints.retain(|hint| hint.key != *named);
+            self.hints.push(Hint { key: named.clone(), lease_id: None });
+            self.hints.sort_by(|one, other| one.key.cmp(&other.key));
+        }
     }
 }
 

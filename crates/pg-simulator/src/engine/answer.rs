@@ -46,6 +46,15 @@ impl Refusal {
         Self { status: 400, error_code: "Bad Request", message: message.into() }
     }
 
+    /// 500: what the gateway answers when a call is wrong in a way that it did not think of.
+    pub fn unhandled() -> Self {
+        Self {
+            status: 500,
+            error_code: "Internal Server Error",
+            message: "일시적인 오류가 발생했습니다.".to_owned(),
+        }
+    }
+
     /// 404.
     pub fn not_found(message: impl Into<String>) -> Self {
         Self { status: 404, error_code: "Not Found", message: message.into() }

@@ -1,4 +1,7 @@
 //! The life of a transaction: planned, created, worked off, decided, reported.
+//!
+//! Deciding and reporting are jobs of one pool of threads, in the order in which they came up: a callback waits behind all
+//! transactions that were created before its own was decided, and one that its merchant does not answer holds its thread.
 
 use std::time::Duration;
 
@@ -6,7 +9,7 @@ use pg_protocol::{PaymentRequest, TransactionAccepted, TransactionStatus};
 
 use super::chance::{Decision, Destiny};
 use super::transaction::{CallbackTally, Delivery, Gone, Transaction, TransactionId};
-use super::{Engine, Event, books};
+use super::{Engine, Event, Job, books, folded};
 
 /// The gateway's dates are Korean.
 const KOREA_OFFSET: Duration = Duration::from_secs(9 * 60 * 60);
@@ -111,12 +114,17 @@ impl Engine {
             let ((due, _), event) = entry.remove_entry();
             match event {
                 Event::Create(id) => self.create(id, due),
-                Event::Settle(id) => self.settle_on_schedule(id, due),
+                Event::Settle(id) => {
+                    self.settle_on_schedule(id, due);
+                    self.job_done(due);
+                }
                 Event::Flip(id) => self.flip(id, due),
-                Event::Callback(id) => self.report(id, false),
+                Event::Callback(id) => self.job(Job::Report(id), due),
                 Event::ForgedCallback(id) => self.report(id, true),
             }
         }
+        // Only after the number of threads was raised is there still something to begin.
+        self.begin_jobs(now);
     }
 
     fn create(&mut self, id: TransactionId, at: Duration) {
@@ -124,7 +132,7 @@ impl Engine {
         transaction.created_at = Some(at);
         let (key, order_id) = (transaction.key.clone(), transaction.order_id.clone());
         let destiny = transaction.destiny.clone();
-        if let Some(older) = self.by_key.insert(key, id)
+        if let Some(older) = self.by_key.insert(folded(&key), id)
             && let Some(older) = self.get_mut(older)
         {
             older.gone = Some(Gone::Overwritten);
@@ -137,31 +145,41 @@ impl Engine {
             self.settle_now(id, at);
             return;
         }
-        let free_at = self.worker_free_at(at, destiny.processing);
-        if !destiny.stuck {
-            self.plan(free_at, Event::Settle(id));
-        }
+        self.job(Job::Decide(id), at);
     }
 
-    /// When a worker will have worked off a transaction that came at `at`; occupies that worker.
-    fn worker_free_at(&mut self, at: Duration, processing: Duration) -> Duration {
-        let workers = usize::try_from(self.knobs.settlement.workers).unwrap_or(usize::MAX);
-        if workers == 0 {
-            return at + processing;
-        }
-        self.workers_free_at.resize(workers, Duration::ZERO);
-        match self.workers_free_at.iter_mut().min() {
-            Some(free_at) => {
-                *free_at = at.max(*free_at) + processing;
-                *free_at
+    fn job(&mut self, job: Job, at: Duration) {
+        self.waiting.push_back(job);
+        self.begin_jobs(at);
+    }
+
+    pub(super) fn job_done(&mut self, at: Duration) {
+        self.at_work = self.at_work.saturating_sub(1);
+        self.begin_jobs(at);
+    }
+
+    /// Begins what waits, as far as threads are free.
+    fn begin_jobs(&mut self, at: Duration) {
+        let threads = match self.knobs.settlement.workers {
+            0 => u32::MAX,
+            threads => threads,
+        };
+        while self.at_work < threads {
+            let Some(job) = self.waiting.pop_front() else { return };
+            self.at_work += 1;
+            match job {
+                Job::Decide(id) => {
+                    let processing = self.get(id).map_or(Duration::ZERO, |it| it.destiny.processing);
+                    self.plan(at + processing, Event::Settle(id));
+                }
+                Job::Report(id) => self.report(id, false),
             }
-            None => at + processing,
         }
     }
 
     fn settle_on_schedule(&mut self, id: TransactionId, at: Duration) {
-        let open = self.get(id).is_some_and(|it| it.gone.is_none() && it.settled_at.is_none());
-        if open {
+        let open = |it: &Transaction| it.gone.is_none() && it.settled_at.is_none() && !it.destiny.stuck;
+        if self.get(id).is_some_and(open) {
             self.settle_now(id, at);
         }
     }
@@ -194,6 +212,7 @@ impl Engine {
 
     fn report(&mut self, id: TransactionId, forged: bool) {
         let delta = self.knobs.amount_delta;
+        let run = self.run;
         let Some(transaction) = self.get_mut(id) else { return };
         let claimed = if forged { Decision::Approved } else { transaction.destiny.decision };
         let mut body = transaction.snapshot(false);
@@ -206,6 +225,6 @@ impl Engine {
             transaction.callbacks.sent += 1;
         }
         let url = transaction.callback_url.clone();
-        self.outbox.push(Delivery { transaction: id, url, body, forged });
+        self.outbox.push(Delivery { transaction: id, url, body, forged, run });
     }
 }

@@ -47,6 +47,13 @@ enum Event {
     ForgedCallback(TransactionId),
 }
 
+/// Something that a thread of the pool has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Job {
+    Decide(TransactionId),
+    Report(TransactionId),
+}
+
 /// The gateway.
 #[derive(Debug)]
 pub struct Engine {
@@ -60,7 +67,16 @@ pub struct Engine {
     schedule: BTreeMap<(Duration, u64), Event>,
     planned: u64,
     outbox: Vec<Delivery>,
-    workers_free_at: Vec<Duration>,
+    /// Jobs that no thread has begun.
+    waiting: VecDeque<Job>,
+    /// Threads with a job.
+    at_work: u32,
+    /// Counts starts: what was under way at a restart ends without freeing a thread of the new process.
+    run: u32,
+    /// The run with which the books begin.
+    books_since: u32,
+    /// Calls since the last start, up to those that are slow.
+    calls: u32,
     request_script: VecDeque<RequestFate>,
     lookup_script: VecDeque<LookupFate>,
     log: RequestLog,
@@ -83,11 +99,25 @@ impl Engine {
             schedule: BTreeMap::new(),
             planned: 0,
             outbox: Vec::new(),
-            workers_free_at: Vec::new(),
+            waiting: VecDeque::new(),
+            at_work: 0,
+            run: 0,
+            books_since: 0,
+            calls: 0,
             request_script: VecDeque::new(),
             lookup_script: VecDeque::new(),
             log: RequestLog::default(),
         })
+    }
+
+    /// Empty books and these knobs, as if it had just been made. Callbacks that are still under way belong to nothing then.
+    ///
+    /// # Errors
+    /// When a knob is out of range; then nothing has changed.
+    pub fn reset(&mut self, knobs: Knobs) -> Result<(), KnobError> {
+        let run = self.run.wrapping_add(1);
+        *self = Self { run, books_since: run, ..Self::new(knobs)? };
+        Ok(())
     }
 
     /// What is set.
@@ -138,7 +168,10 @@ impl Engine {
         let readable = validation::merchant(merchant).and_then(|_| validation::parse(body));
         match readable {
             Ok(request) => self.request(now, merchant, &request),
-            Err(refusal) => self.refused(Operation::Request, refusal),
+            Err(refusal) => {
+                let slowed = self.slowed();
+                self.refused(Operation::Request, refusal, slowed)
+            }
         }
     }
 
@@ -154,6 +187,7 @@ impl Engine {
             self.record_post(now, merchant.unwrap_or_default(), request, "outage", None);
             return plan;
         }
+        let slowed = self.slowed();
         let checked = validation::merchant(merchant).and_then(|merchant| {
             validation::check(request, &self.knobs.callback_url_prefix).map(|()| merchant)
         });
@@ -161,7 +195,7 @@ impl Engine {
             Ok(merchant) => merchant,
             Err(refusal) => {
                 self.record_post(now, merchant.unwrap_or_default(), request, "refused", None);
-                return self.refused(Operation::Request, refusal);
+                return self.refused(Operation::Request, refusal, slowed);
             }
         };
 
@@ -169,7 +203,7 @@ impl Engine {
         if let Some(scripted) = self.request_script.pop_front() {
             destiny.fate = scripted;
         }
-        let (fate, arrived_after) = (destiny.fate, destiny.latency);
+        let (fate, arrived_after) = (destiny.fate, destiny.latency + slowed);
         let outcome = fate.name();
         self.log.count(Operation::Request, &outcome);
         match fate {
@@ -197,11 +231,11 @@ impl Engine {
         }
     }
 
-    /// `GET /api/v1/payments/{transactionKey}`.
+    /// `GET /api/v1/payments/{transactionKey}`; the key's case makes no difference.
     pub fn transaction(&mut self, now: Duration, merchant: Option<&str>, key: &str) -> Plan<Snapshot> {
         let operation = Operation::LookupByKey;
         self.look_up(now, merchant, operation, |engine, merchant, stale| {
-            let id = engine.by_key.get(key).copied();
+            let id = engine.by_key.get(&folded(key)).copied();
             let transaction = id.and_then(|id| engine.get(id)).filter(|it| engine.may_see(it, merchant, now));
             match transaction {
                 Some(transaction) => Ok(transaction.snapshot(stale)),
@@ -210,7 +244,7 @@ impl Engine {
         })
     }
 
-    /// `GET /api/v1/payments?orderId={orderId}`.
+    /// `GET /api/v1/payments?orderId={orderId}`. Without the parameter the gateway fails: 500.
     pub fn order(
         &mut self,
         now: Duration,
@@ -219,9 +253,7 @@ impl Engine {
     ) -> Plan<OrderTransactions> {
         let operation = Operation::LookupByOrder;
         self.look_up(now, merchant, operation, |engine, merchant, stale| {
-            let order_id = order_id.filter(|text| !text.trim().is_empty()).ok_or_else(|| {
-                Refusal::bad_request("필수 요청 파라미터 'orderId' (타입: String)가 누락되었습니다.")
-            })?;
+            let order_id = order_id.ok_or_else(Refusal::unhandled)?;
             let ids = engine.by_order.get(order_id).map(Vec::as_slice).unwrap_or_default();
             let transactions: Vec<TransactionAccepted> = ids
                 .iter()
@@ -251,13 +283,21 @@ impl Engine {
         std::mem::take(&mut self.outbox)
     }
 
-    /// Tells how a callback went: the HTTP status of its answer, or none when there was no answer.
-    pub fn callback_answered(&mut self, transaction: TransactionId, status: Option<u16>) {
-        if let Some(transaction) = self.get_mut(transaction)
+    /// Tells that a callback has ended: by the HTTP status of its answer, or without an answer. To be said of every one that
+    /// [`Engine::advance`] handed over: until then it holds a thread of the pool.
+    pub fn callback_ended(&mut self, now: Duration, delivery: &Delivery, status: Option<u16>) {
+        self.run_until(now);
+        if delivery.forged || delivery.run < self.books_since {
+            return;
+        }
+        if let Some(transaction) = self.get_mut(delivery.transaction)
             && let Some(status) = status
         {
             transaction.callbacks.delivered += 1;
             transaction.callbacks.last_status = Some(status);
+        }
+        if delivery.run == self.run {
+            self.job_done(now);
         }
     }
 
@@ -267,7 +307,8 @@ impl Engine {
     /// 404 when no look-up would find the key.
     pub fn settle(&mut self, now: Duration, key: &str, succeed: bool) -> Result<LedgerEntry, Refusal> {
         self.run_until(now);
-        let id = self.by_key.get(key).copied().ok_or_else(|| validation::no_such_transaction(key))?;
+        let id = self.by_key.get(&folded(key)).copied();
+        let id = id.ok_or_else(|| validation::no_such_transaction(key))?;
         if let Some(transaction) = self.get_mut(id) {
             transaction.destiny.decision = if succeed { Decision::Approved } else { Decision::LimitExceeded };
             transaction.settled_at = None;
@@ -282,7 +323,10 @@ impl Engine {
         self.run_until(now);
         self.schedule.clear();
         self.outbox.clear();
-        self.workers_free_at.clear();
+        self.waiting.clear();
+        self.at_work = 0;
+        self.run = self.run.wrapping_add(1);
+        self.calls = 0;
         let is_stuck = |it: &&Transaction| {
             it.gone.is_none() && it.created_at.is_some() && it.status == TransactionStatus::Pending
         };
@@ -330,9 +374,19 @@ impl Engine {
         Some(Plan::at_once(Answer::Fault(fault)))
     }
 
-    fn refused<T>(&mut self, operation: Operation, refusal: Refusal) -> Plan<T> {
+    fn refused<T>(&mut self, operation: Operation, refusal: Refusal, answer_after: Duration) -> Plan<T> {
         self.log.count(operation, "refused");
-        Plan::at_once(Answer::Refused(refusal))
+        Plan { answer_after, answer: Answer::Refused(refusal) }
+    }
+
+    /// A call has arrived: how much slower it is than others, because the process has just started.
+    fn slowed(&mut self) -> Duration {
+        let start = &self.knobs.start;
+        if self.calls >= start.slow_calls {
+            return Duration::ZERO;
+        }
+        self.calls += 1;
+        start.slow_by
     }
 
     fn record_post(
@@ -364,11 +418,12 @@ impl Engine {
         if let Some(plan) = self.refuse_in_outage(operation) {
             return plan;
         }
+        let slowed = self.slowed();
         let merchant = match validation::merchant(merchant) {
             Ok(merchant) => merchant,
-            Err(refusal) => return self.refused(operation, refusal),
+            Err(refusal) => return self.refused(operation, refusal, slowed),
         };
-        let (drawn, answer_after) = self.chance.lookup(&self.knobs);
+        let (drawn, latency) = self.chance.lookup(&self.knobs);
         let fate = self.lookup_script.pop_front().unwrap_or(drawn);
         let answer = match fate {
             LookupFate::Fail(fault) => Err(Answer::Fault(fault)),
@@ -386,7 +441,7 @@ impl Engine {
             (LookupFate::Stale | LookupFate::Fail(_), _) => fate.name(),
         };
         self.log.count(operation, outcome);
-        Plan { answer_after, answer: answer.map_or_else(|other| other, Answer::Data) }
+        Plan { answer_after: latency + slowed, answer: answer.map_or_else(|other| other, Answer::Data) }
     }
 
     fn may_see(&self, transaction: &Transaction, merchant: &str, now: Duration) -> bool {
@@ -406,6 +461,11 @@ impl Engine {
 
 fn index_of(id: TransactionId) -> usize {
     usize::try_from(id.get().saturating_sub(1)).unwrap_or(usize::MAX)
+}
+
+/// Keys are the same whatever the case of their letters: so the gateway's database compares them.
+fn folded(key: &str) -> String {
+    key.to_lowercase()
 }
 
 fn summary(snapshot: &Snapshot) -> TransactionAccepted {

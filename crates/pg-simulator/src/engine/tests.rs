@@ -10,6 +10,8 @@ use serde_json::json;
 use super::*;
 use crate::knobs::patch;
 
+mod real_gateway;
+
 const MERCHANT: Option<&str> = Some("holdfast");
 /// 2025-08-16T03:00:00Z, noon in Korea.
 const NOON: Duration = Duration::from_secs(1_755_313_200);
@@ -288,19 +290,6 @@ fn a_transaction_can_be_stuck_flip_or_be_booked_with_a_wrong_amount() {
 }
 
 #[test]
-fn few_workers_make_results_late() {
-    let mut engine = with(
-        obedient_knobs(),
-        json!({ "settlement": { "workers": 2 }, "request": { "latency": { "min": "0s", "max": "0s" } } }),
-    );
-    for _ in 0..6 {
-        let _ = accepted(&mut engine, NOON, "order-1");
-    }
-    let done: Vec<usize> = (1..=3).map(|second| engine.advance(NOON + seconds(second)).len()).collect();
-    assert_eq!(done, [2, 2, 2]);
-}
-
-#[test]
 fn a_colliding_key_overwrites_the_older_transaction() {
     let mut engine = obedient();
     let older = accepted(&mut engine, NOON, "order-1");
@@ -438,6 +427,9 @@ fn knobs_out_of_range_are_refused_by_name_and_change_nothing() {
         (json!({ "lookup": { "visible_after": "25h" } }), "lookup.visible_after"),
         (json!({ "settlement": { "success": 0.5 } }), "settlement"),
         (json!({ "settlement": { "workers": 10_001 } }), "settlement.workers"),
+        (json!({ "start": { "slow_calls": 10_001 } }), "start.slow_calls"),
+        (json!({ "start": { "slow_by": "25h" } }), "start.slow_by"),
+        (json!({ "callback": { "timeout": "25h" } }), "callback.timeout"),
         (json!({ "settlement": { "processing": { "max": "25h" } } }), "settlement.processing.max"),
         (json!({ "callback": { "copies": 1 } }), "callback.copies"),
         (json!({ "callback": { "dropped": 2 } }), "callback.dropped"),
@@ -560,7 +552,11 @@ fn trace(engine: &mut Engine, steps: &[Step]) -> Vec<String> {
             },
             Step::Advance(millis) => {
                 now += Duration::from_millis(u64::from(*millis));
-                format!("{:?}", engine.advance(now))
+                let under_way = engine.advance(now);
+                for (delivery, status) in under_way.iter().zip([None, Some(200)].into_iter().cycle()) {
+                    engine.callback_ended(now, delivery, status);
+                }
+                format!("{under_way:?}")
             }
             Step::Restart => engine.restart(now).to_string(),
             Step::Wipe => engine.wipe(now).to_string(),

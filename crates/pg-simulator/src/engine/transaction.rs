@@ -143,6 +143,8 @@ pub struct Delivery {
     pub body: Snapshot,
     /// Whether somebody else than the gateway sends it.
     pub forged: bool,
+    /// The start of the process that sends it.
+    pub(super) run: u32,
 }
 
 impl fmt::Debug for Delivery {

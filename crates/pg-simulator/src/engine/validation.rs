@@ -8,17 +8,31 @@ use super::answer::Refusal;
 /// Merchants without this many characters in their order id are refused.
 const SHORTEST_ORDER_ID: usize = 6;
 
-/// Who asks.
+/// Who asks. The header must be there; that it says nobody is not noticed.
 pub(super) fn merchant(header: Option<&str>) -> Result<&str, Refusal> {
-    match header {
-        Some(merchant) if !merchant.trim().is_empty() => Ok(merchant),
-        _ => Err(Refusal::bad_request("유저 ID 헤더는 필수입니다.")),
-    }
+    header.ok_or_else(|| Refusal::bad_request("유저 ID 헤더는 필수입니다."))
 }
 
 /// Reads the body. Nothing of it is repeated in the message but the card type: it bears a card number.
 pub(super) fn parse(body: &[u8]) -> Result<PaymentRequest<'_>, Refusal> {
-    serde_json::from_slice(body).map_err(|_| unreadable(body))
+    serde_json::from_slice(body).or_else(|_| coerced(body).ok_or_else(|| unreadable(body)))
+}
+
+/// The body with numbers where texts are wanted, and the other way round, as its JSON reader takes them: the amount may be a
+/// text of digits, the texts may be numbers.
+fn coerced(body: &[u8]) -> Option<PaymentRequest<'static>> {
+    let Value::Object(mut members) = serde_json::from_slice(body).ok()? else { return None };
+    if let Some(amount) = members.get_mut("amount")
+        && let Some(text) = amount.as_str()
+    {
+        *amount = Value::from(text.trim().parse::<i64>().ok()?);
+    }
+    for field in ["orderId", "cardNo", "callbackUrl"] {
+        if let Some(member @ Value::Number(_)) = members.get_mut(field) {
+            *member = Value::String(member.to_string());
+        }
+    }
+    serde_json::from_value(Value::Object(members)).ok()
 }
 
 fn unreadable(body: &[u8]) -> Refusal {

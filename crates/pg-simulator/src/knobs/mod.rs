@@ -63,6 +63,10 @@ pub struct Knobs {
     pub callback: CallbackKnobs,
     /// Transaction keys.
     pub key: KeyKnobs,
+    /// What a process does that has just started.
+    pub start: StartKnobs,
+    /// How JSON is written.
+    pub wire: WireKnobs,
 }
 
 /// A span of time that is drawn evenly from between two.
@@ -210,7 +214,8 @@ pub struct LookupKnobs {
 pub struct SettlementKnobs {
     /// How long a transaction stays PENDING (with workers: how long one occupies a worker).
     pub processing: Range,
-    /// How many transactions are worked on at once; the others wait. 0: as many as there are.
+    /// The threads of the pool that decides transactions and then reports them; what finds none free waits, in the order in
+    /// which it came, so that callbacks queue behind undecided transactions. 0: as many as it takes. The real gateway: 8.
     pub workers: u32,
     /// Share that is charged. The three outcomes add up to 1.
     pub success: f64,
@@ -245,6 +250,26 @@ pub struct CallbackKnobs {
     pub wrong_amount: f64,
     /// Share of transactions about which somebody else sends one more callback, at once, that claims SUCCESS.
     pub forged: f64,
+    /// How long a merchant may take to answer; zero: as long as it likes, as with the real gateway.
+    #[serde(with = "span")]
+    pub timeout: Duration,
+}
+
+/// Knobs of a start: of the process, of [`crate::engine::Engine::restart`], of a reset.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StartKnobs {
+    /// How many calls after a start are slow, requests and look-ups alike.
+    pub slow_calls: u32,
+    /// By how much.
+    #[serde(with = "span")]
+    pub slow_by: Duration,
+}
+
+/// Knobs of how JSON is written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WireKnobs {
+    /// Whether members that are null are written, as documented; the real gateway leaves them out.
+    pub null_members: bool,
 }
 
 /// Knobs of transaction keys.
@@ -305,8 +330,11 @@ impl Default for Knobs {
                 before_answer: 0.0,
                 wrong_amount: 0.0,
                 forged: 0.0,
+                timeout: Duration::ZERO,
             },
             key: KeyKnobs { collision: 0.0, foreign: 0.0, unique: false },
+            start: StartKnobs { slow_calls: 0, slow_by: Duration::from_millis(1_500) },
+            wire: WireKnobs { null_members: true },
         }
     }
 }
@@ -324,6 +352,9 @@ impl Knobs {
         self.check_durations()?;
         if self.settlement.workers > 10_000 {
             return Err(KnobError::new("settlement.workers", "must be from 0 to 10000"));
+        }
+        if self.start.slow_calls > 10_000 {
+            return Err(KnobError::new("start.slow_calls", "must be from 0 to 10000"));
         }
         if !(2..=1_000).contains(&self.callback.copies) {
             return Err(KnobError::new("callback.copies", "must be from 2 to 1000"));
@@ -403,6 +434,8 @@ impl Knobs {
         }
         check_span("hang_for", self.hang_for)?;
         check_span("lookup.visible_after", self.lookup.visible_after)?;
+        check_span("callback.timeout", self.callback.timeout)?;
+        check_span("start.slow_by", self.start.slow_by)?;
         if self.retry_after > Duration::from_secs(3_600) || self.retry_after.subsec_millis() != 0 {
             return Err(KnobError::new("retry_after", "must be whole seconds, at most 1h"));
         }

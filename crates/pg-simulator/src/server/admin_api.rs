@@ -1,14 +1,15 @@
 //! The admin calls: settings, books, outage, and what a person does to a gateway. All in the same envelope.
 
-use actix_web::http::StatusCode;
+use actix_web::http::{Method, StatusCode};
 use actix_web::web::{self, Bytes, Data, Path, Query, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Resource};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::gateway_api::{readable_body, wrong_method};
-use super::{Shared, reply};
+use super::Shared;
+use super::gateway_api::{is_json, read_whole};
+use super::reply::ADMIN;
 use crate::engine::{LONGEST_SCRIPT, LookupFate, Refusal, RequestFate, Totals};
 use crate::knobs::{KnobError, Knobs};
 
@@ -38,13 +39,13 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 
 async fn show_config(shared: Data<Shared>) -> HttpResponse {
     let knobs = shared.engine().knobs().clone();
-    reply::success(knobs)
+    ADMIN.success(knobs)
 }
 
 async fn change_config(request: HttpRequest, body: Body, shared: Data<Shared>) -> HttpResponse {
     match read::<Value>(&request, body) {
         Ok(change) => configured(shared.patch(&change)),
-        Err(refused) => reply::refusal(refused),
+        Err(refused) => ADMIN.refusal(refused),
     }
 }
 
@@ -52,7 +53,7 @@ async fn change_config(request: HttpRequest, body: Body, shared: Data<Shared>) -
 async fn replace_config(request: HttpRequest, body: Body, shared: Data<Shared>) -> HttpResponse {
     match read::<Value>(&request, body) {
         Ok(change) => configured(shared.patch_over(&Knobs::default(), &change)),
-        Err(refused) => reply::refusal(refused),
+        Err(refused) => ADMIN.refusal(refused),
     }
 }
 
@@ -60,7 +61,7 @@ fn configured(result: Result<Knobs, KnobError>) -> HttpResponse {
     match result {
         Ok(knobs) => {
             tracing::info!("configuration changed");
-            reply::success(knobs)
+            ADMIN.success(knobs)
         }
         Err(error) => bad_request(error.to_string()),
     }
@@ -93,7 +94,7 @@ async fn ledger(request: HttpRequest, shared: Data<Shared>) -> HttpResponse {
     });
     let totals = Totals::of(&entries);
     entries.truncate(limit);
-    reply::success(json!({ "transactions": entries, "totals": totals }))
+    ADMIN.success(json!({ "transactions": entries, "totals": totals }))
 }
 
 #[derive(Deserialize)]
@@ -114,7 +115,7 @@ async fn requests(request: HttpRequest, shared: Data<Shared>) -> HttpResponse {
         .filter(|(order_id, _)| of_order.as_ref().is_none_or(|wanted| wanted == *order_id))
         .map(|(order_id, posts)| json!({ "orderId": order_id, "count": posts.len(), "posts": posts }))
         .collect();
-    reply::success(json!({ "counts": log.counts(), "orders": orders }))
+    ADMIN.success(json!({ "counts": log.counts(), "orders": orders }))
 }
 
 #[derive(Deserialize)]
@@ -127,7 +128,7 @@ struct OutageSwitch {
 async fn outage(request: HttpRequest, body: Body, shared: Data<Shared>) -> HttpResponse {
     let switch: OutageSwitch = match read(&request, body) {
         Ok(switch) => switch,
-        Err(refused) => return reply::refusal(refused),
+        Err(refused) => return ADMIN.refusal(refused),
     };
     let mode = match (switch.on, switch.mode) {
         (false, _) => "off".to_owned(),
@@ -140,7 +141,7 @@ async fn outage(request: HttpRequest, body: Body, shared: Data<Shared>) -> HttpR
     match shared.patch(&json!({ "outage": mode })) {
         Ok(knobs) => {
             tracing::warn!(outage = mode, "outage switched");
-            reply::success(json!({ "outage": knobs.outage }))
+            ADMIN.success(json!({ "outage": knobs.outage }))
         }
         Err(error) => bad_request(format!("mode: {}", error.problem)),
     }
@@ -158,7 +159,7 @@ struct Script {
 async fn script(request: HttpRequest, body: Body, shared: Data<Shared>) -> HttpResponse {
     let script: Script = match read(&request, body) {
         Ok(script) => script,
-        Err(refused) => return reply::refusal(refused),
+        Err(refused) => return ADMIN.refusal(refused),
     };
     let requests = script.requests.map(|names| named("requests", &names, RequestFate::named)).transpose();
     let lookups = script.lookups.map(|names| named("lookups", &names, LookupFate::named)).transpose();
@@ -175,7 +176,7 @@ async fn script(request: HttpRequest, body: Body, shared: Data<Shared>) -> HttpR
             if let Some(lookups) = lookups {
                 engine.script_lookups(lookups);
             }
-            reply::success(taken)
+            ADMIN.success(taken)
         }
         (Err(problem), _) | (_, Err(problem)) => bad_request(problem),
     }
@@ -192,7 +193,7 @@ async fn reset(shared: Data<Shared>) -> HttpResponse {
     match shared.reset() {
         Ok(()) => {
             tracing::warn!("reset to the state at start");
-            reply::success(json!({}))
+            ADMIN.success(json!({}))
         }
         Err(error) => bad_request(error.to_string()),
     }
@@ -201,13 +202,13 @@ async fn reset(shared: Data<Shared>) -> HttpResponse {
 async fn wipe(shared: Data<Shared>) -> HttpResponse {
     let wiped = shared.with_engine(crate::engine::Engine::wipe);
     tracing::warn!(wiped, "all transactions forgotten");
-    reply::success(json!({ "wiped": wiped }))
+    ADMIN.success(json!({ "wiped": wiped }))
 }
 
 async fn restart(shared: Data<Shared>) -> HttpResponse {
     let stuck = shared.with_engine(crate::engine::Engine::restart);
     tracing::warn!(stuck, "restarted: what was undecided stays so");
-    reply::success(json!({ "stuck": stuck }))
+    ADMIN.success(json!({ "stuck": stuck }))
 }
 
 #[derive(Deserialize)]
@@ -226,20 +227,33 @@ enum Decided {
 async fn settle(request: HttpRequest, key: Path<String>, body: Body, shared: Data<Shared>) -> HttpResponse {
     let verdict: Verdict = match read(&request, body) {
         Ok(verdict) => verdict,
-        Err(refused) => return reply::refusal(refused),
+        Err(refused) => return ADMIN.refusal(refused),
     };
     let succeed = matches!(verdict.status, Decided::Success);
     match shared.with_engine(|engine, now| engine.settle(now, &key, succeed)) {
-        Ok(entry) => reply::success(entry),
-        Err(refusal) => reply::refusal(refusal),
+        Ok(entry) => ADMIN.success(entry),
+        Err(refusal) => ADMIN.refusal(refusal),
     }
 }
 
 fn read<T: DeserializeOwned>(request: &HttpRequest, body: Body) -> Result<T, Refusal> {
-    let body = readable_body(request, body)?;
+    if !is_json(request) {
+        return Err(Refusal {
+            status: 415,
+            error_code: "Unsupported Media Type",
+            message: "Content-Type은 application/json 이어야 합니다.".to_owned(),
+        });
+    }
+    let body = read_whole(body)?;
     serde_json::from_slice(&body).map_err(|error| Refusal::bad_request(format!("(body): {error}")))
 }
 
+/// 405 in the envelope.
+async fn wrong_method(method: Method) -> HttpResponse {
+    let message = format!("{method} 메서드는 지원하지 않습니다.");
+    ADMIN.failure(StatusCode::METHOD_NOT_ALLOWED, message)
+}
+
 fn bad_request(message: impl Into<String>) -> HttpResponse {
-    reply::failure(StatusCode::BAD_REQUEST, message)
+    ADMIN.failure(StatusCode::BAD_REQUEST, message)
 }

@@ -3,30 +3,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use reqwest::header::CONTENT_TYPE;
 use rustls::crypto::CryptoProvider;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::Shared;
 use crate::engine::Delivery;
 
-/// How long a merchant may take to answer a callback. The answer does not matter, but a socket must not be held for ever.
-const CALLBACK_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How many callbacks are under way at once; more wait, which makes them late and nothing else.
+/// How many callbacks are under way at once when the engine sets no limit by its workers; more wait, which makes them late
+/// and nothing else.
 const CALLBACKS_AT_ONCE: usize = 256;
 
-/// No proxies, no redirects: a callback goes where the merchant said, or nowhere.
+/// No proxies, no redirects: a callback goes where the merchant said, or nowhere. No time-out either: a merchant that does
+/// not answer is waited for, unless the knobs say otherwise.
 pub(super) fn callback_client() -> Result<reqwest::Client, reqwest::Error> {
     if CryptoProvider::get_default().is_none() {
         // Refused only when somebody else installed one in the meantime, which is as good.
         rustls::crypto::ring::default_provider().install_default().ok();
     }
-    reqwest::Client::builder()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .timeout(CALLBACK_TIMEOUT)
-        .build()
+    reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()
 }
 
 pub(super) async fn drive(shared: Arc<Shared>, client: reqwest::Client, tasks: TaskTracker) {
@@ -38,13 +34,13 @@ pub(super) async fn drive(shared: Arc<Shared>, client: reqwest::Client, tasks: T
             (engine.advance(now), engine.next_due())
         };
         for delivery in deliveries {
-            let slot = tokio::select! {
-                () = shared.stop.cancelled() => return,
-                slot = Arc::clone(&slots).acquire_owned() => slot,
-            };
-            // The semaphore is never closed.
-            let Ok(slot) = slot else { return };
-            tasks.spawn(send(Arc::clone(&shared), client.clone(), delivery, slot));
+            let (shared, client, slots) = (Arc::clone(&shared), client.clone(), Arc::clone(&slots));
+            tasks.spawn(async move {
+                tokio::select! {
+                    () = shared.stop.cancelled() => {}
+                    () = send(&shared, &client, &slots, &delivery) => {}
+                }
+            });
         }
         let until_next = next_due.map(|due| due.saturating_sub(shared.clock.now()));
         tokio::select! {
@@ -62,14 +58,19 @@ async fn wait_for(span: Option<Duration>) {
     }
 }
 
-async fn send(shared: Arc<Shared>, client: reqwest::Client, delivery: Delivery, slot: OwnedSemaphorePermit) {
-    let sending = client.post(&delivery.url).json(&delivery.body.record()).send();
-    let sent = tokio::select! {
-        () = shared.stop.cancelled() => return,
-        sent = sending => sent,
-    };
+async fn send(shared: &Shared, client: &reqwest::Client, slots: &Semaphore, delivery: &Delivery) {
+    // The semaphore is never closed.
+    let Ok(_slot) = slots.acquire().await else { return };
+    let timeout = shared.engine().knobs().callback.timeout;
+    let mut request = client
+        .post(&delivery.url)
+        .header(CONTENT_TYPE, "application/json")
+        .body(shared.form().json(&delivery.body.record()));
+    if !timeout.is_zero() {
+        request = request.timeout(timeout);
+    }
     let (key, order_id) = (&delivery.body.transaction_key, &delivery.body.order_id);
-    let status = match sent {
+    let status = match request.send().await {
         Ok(response) => {
             let status = response.status().as_u16();
             tracing::info!(key, order_id, outcome = ?delivery.body.status, status, forged = delivery.forged, "callback sent");
@@ -82,8 +83,5 @@ async fn send(shared: Arc<Shared>, client: reqwest::Client, delivery: Delivery, 
             None
         }
     };
-    if !delivery.forged {
-        shared.engine().callback_answered(delivery.transaction, status);
-    }
-    drop(slot);
+    shared.with_engine(|engine, now| engine.callback_ended(now, delivery, status));
 }

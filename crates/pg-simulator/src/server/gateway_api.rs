@@ -1,13 +1,14 @@
 //! The three calls of the protocol.
 
+use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_TYPE;
-use actix_web::http::{Method, StatusCode};
 use actix_web::web::{self, Bytes, Data, Path, Query, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use pg_protocol::{MERCHANT_HEADER, PAYMENTS_PATH};
 use serde::Deserialize;
 
-use super::{Shared, misbehaviour, reply};
+use super::reply::Form;
+use super::{Shared, misbehaviour};
 use crate::engine::{Answer, Plan, Refusal};
 
 pub(super) fn routes(config: &mut ServiceConfig) {
@@ -37,9 +38,12 @@ async fn request_payment(
     body: Result<Bytes, actix_web::Error>,
     shared: Data<Shared>,
 ) -> HttpResponse {
-    let body = match readable_body(&request, body) {
+    if !is_json(&request) {
+        return shared.form().refusal(Refusal::unhandled());
+    }
+    let body = match read_whole(body) {
         Ok(body) => body,
-        Err(refused) => return reply::refusal(refused),
+        Err(refused) => return shared.form().refusal(refused),
     };
     let merchant = merchant(&request);
     let plan = shared.with_engine(|engine, now| engine.request_json(now, merchant, &body));
@@ -50,13 +54,13 @@ async fn request_payment(
         Answer::Refused(refusal) => tracing::info!(message = refusal.message, "payment request refused"),
         Answer::Fault(fault) => tracing::info!(fault = fault.name(), "payment request answered badly"),
     }
-    answer(plan, &request, &shared, reply::success).await
+    answer(plan, &request, &shared, |accepted, form| form.success(accepted)).await
 }
 
 async fn find_by_key(request: HttpRequest, key: Path<String>, shared: Data<Shared>) -> HttpResponse {
     let merchant = merchant(&request);
     let plan = shared.with_engine(|engine, now| engine.transaction(now, merchant, &key));
-    answer(plan, &request, &shared, |snapshot| reply::success(snapshot.record())).await
+    answer(plan, &request, &shared, |snapshot, form| form.success(snapshot.record())).await
 }
 
 async fn find_by_order(request: HttpRequest, shared: Data<Shared>) -> HttpResponse {
@@ -64,22 +68,22 @@ async fn find_by_order(request: HttpRequest, shared: Data<Shared>) -> HttpRespon
     let order_id = query.and_then(|query| query.into_inner().order_id);
     let merchant = merchant(&request);
     let plan = shared.with_engine(|engine, now| engine.order(now, merchant, order_id.as_deref()));
-    answer(plan, &request, &shared, reply::success).await
+    answer(plan, &request, &shared, |listed, form| form.success(listed)).await
 }
 
 async fn answer<T>(
     plan: Plan<T>,
     request: &HttpRequest,
     shared: &Shared,
-    render: impl FnOnce(T) -> HttpResponse,
+    render: impl FnOnce(T, Form) -> HttpResponse,
 ) -> HttpResponse {
     tokio::select! {
         () = shared.stop.cancelled() => return misbehaviour::closed(),
         () = tokio::time::sleep(plan.answer_after) => {}
     }
     match plan.answer {
-        Answer::Data(data) => render(data),
-        Answer::Refused(refusal) => reply::refusal(refusal),
+        Answer::Data(data) => render(data, shared.form()),
+        Answer::Refused(refusal) => shared.form().refusal(refusal),
         Answer::Fault(fault) => misbehaviour::act_out(fault, request, shared).await,
     }
 }
@@ -88,21 +92,14 @@ fn merchant(request: &HttpRequest) -> Option<&str> {
     request.headers().get(MERCHANT_HEADER).and_then(|value| value.to_str().ok())
 }
 
-/// The body, when it is JSON by its header and not too large.
-pub(super) fn readable_body(
-    request: &HttpRequest,
-    body: Result<Bytes, actix_web::Error>,
-) -> Result<Bytes, Refusal> {
+/// Whether the header says JSON.
+pub(super) fn is_json(request: &HttpRequest) -> bool {
     let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let is_json = content_type
-        .is_some_and(|text| text.trim_start().to_ascii_lowercase().starts_with("application/json"));
-    if !is_json {
-        return Err(Refusal {
-            status: 415,
-            error_code: "Unsupported Media Type",
-            message: "Content-Type은 application/json 이어야 합니다.".to_owned(),
-        });
-    }
+    content_type.is_some_and(|text| text.trim_start().to_ascii_lowercase().starts_with("application/json"))
+}
+
+/// The body, when it is not too large.
+pub(super) fn read_whole(body: Result<Bytes, actix_web::Error>) -> Result<Bytes, Refusal> {
     body.map_err(|error| match error.as_response_error().status_code() {
         StatusCode::PAYLOAD_TOO_LARGE => Refusal {
             status: 413,
@@ -114,12 +111,11 @@ pub(super) fn readable_body(
 }
 
 /// 404 in the envelope, for paths that do not exist.
-pub(super) async fn unknown_path() -> HttpResponse {
-    reply::failure(StatusCode::NOT_FOUND, "존재하지 않는 요청입니다.")
+pub(super) async fn unknown_path(shared: Data<Shared>) -> HttpResponse {
+    shared.form().failure(StatusCode::NOT_FOUND, "존재하지 않는 요청입니다.")
 }
 
-/// 405 in the envelope.
-pub(super) async fn wrong_method(method: Method) -> HttpResponse {
-    let message = format!("{method} 메서드는 지원하지 않습니다.");
-    reply::failure(StatusCode::METHOD_NOT_ALLOWED, message)
+/// The gateway did not think of other methods.
+async fn wrong_method(shared: Data<Shared>) -> HttpResponse {
+    shared.form().refusal(Refusal::unhandled())
 }

@@ -21,7 +21,8 @@ use pg_protocol::{Envelope, PAYMENTS_PATH};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-use super::{Shared, reply};
+use super::Shared;
+use super::reply::Form;
 use crate::engine::Fault;
 
 /// Between the half of a body that is sent and the cut: long enough for the first to leave.
@@ -41,6 +42,7 @@ pub(super) fn remember_connection(stream: &dyn Any, extensions: &mut Extensions)
 
 /// Answers as badly as `fault` says.
 pub(super) async fn act_out(fault: Fault, request: &HttpRequest, shared: &Shared) -> HttpResponse {
+    let form = shared.form();
     let (hang_for, retry_after) = {
         let engine = shared.engine();
         (engine.knobs().hang_for, engine.knobs().retry_after)
@@ -61,11 +63,11 @@ pub(super) async fn act_out(fault: Fault, request: &HttpRequest, shared: &Shared
             closed()
         }
         Fault::CutBody => cut(),
-        Fault::Error429 => told_to_wait(StatusCode::TOO_MANY_REQUESTS, retry_after),
-        Fault::Error503 => told_to_wait(StatusCode::SERVICE_UNAVAILABLE, retry_after),
-        Fault::Error500 => unstable(StatusCode::INTERNAL_SERVER_ERROR),
-        Fault::Error502 => unstable(StatusCode::BAD_GATEWAY),
-        Fault::Error504 => unstable(StatusCode::GATEWAY_TIMEOUT),
+        Fault::Error429 => told_to_wait(form, StatusCode::TOO_MANY_REQUESTS, retry_after),
+        Fault::Error503 => told_to_wait(form, StatusCode::SERVICE_UNAVAILABLE, retry_after),
+        Fault::Error500 => unstable(form, StatusCode::INTERNAL_SERVER_ERROR),
+        Fault::Error502 => unstable(form, StatusCode::BAD_GATEWAY),
+        Fault::Error504 => unstable(form, StatusCode::GATEWAY_TIMEOUT),
         Fault::Redirect => {
             HttpResponse::TemporaryRedirect().insert_header((header::LOCATION, PAYMENTS_PATH)).finish()
         }
@@ -73,7 +75,7 @@ pub(super) async fn act_out(fault: Fault, request: &HttpRequest, shared: &Shared
             HttpResponse::Ok().content_type("application/json").body("<html><body>점검 중입니다")
         }
         Fault::Empty => HttpResponse::Ok().content_type("application/json").finish(),
-        Fault::DataNull => reply::success(None::<()>),
+        Fault::DataNull => form.success(None::<()>),
     }
 }
 
@@ -82,12 +84,12 @@ pub(super) fn closed() -> HttpResponse {
     HttpResponse::Ok().body(Torn { rest: None, pause: None, announced: 1 })
 }
 
-fn unstable(status: StatusCode) -> HttpResponse {
-    reply::failure(status, "현재 서버가 불안정합니다. 잠시 후 다시 시도해주세요.")
+fn unstable(form: Form, status: StatusCode) -> HttpResponse {
+    form.failure(status, "현재 서버가 불안정합니다. 잠시 후 다시 시도해주세요.")
 }
 
-fn told_to_wait(status: StatusCode, retry_after: Duration) -> HttpResponse {
-    let mut response = unstable(status);
+fn told_to_wait(form: Form, status: StatusCode, retry_after: Duration) -> HttpResponse {
+    let mut response = unstable(form, status);
     if !retry_after.is_zero() {
         let seconds = header::HeaderValue::from(retry_after.as_secs());
         response.headers_mut().insert(header::RETRY_AFTER, seconds);

@@ -95,6 +95,11 @@ impl Shared {
         result
     }
 
+    /// How the gateway's own answers and callbacks are written.
+    fn form(&self) -> reply::Form {
+        reply::Form::from(&self.engine().knobs().wire)
+    }
+
     fn patch_over(&self, base: &Knobs, change: &Value) -> Result<Knobs, KnobError> {
         let knobs = patch::apply(base, &patch::changes_in(change)?)?;
         self.with_engine(|engine, _| engine.set_knobs(knobs.clone()))?;
@@ -107,9 +112,7 @@ impl Shared {
     }
 
     fn reset(&self) -> Result<(), KnobError> {
-        let fresh = Engine::new(self.knobs_at_start.clone())?;
-        self.with_engine(|engine, _| *engine = fresh);
-        Ok(())
+        self.with_engine(|engine, _| engine.reset(self.knobs_at_start.clone()))
     }
 }
 

@@ -18,3 +18,5 @@ mod process;
 mod protocol;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod wire;

@@ -1,6 +1,7 @@
 //! A simulator on a free port, a client that shows everything, and a merchant that receives callbacks.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pg_simulator::engine::{LookupFate, RequestFate};
@@ -11,6 +12,7 @@ use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
@@ -194,11 +196,29 @@ pub(crate) struct Told {
 pub(crate) struct Merchant {
     pub(crate) url: String,
     told: UnboundedReceiver<Told>,
+    answers: Arc<Semaphore>,
     _tasks: JoinSet<()>,
 }
 
 impl Merchant {
     pub(crate) async fn answering(status: u16) -> Self {
+        let merchant = Self::with(status).await;
+        merchant.answer();
+        merchant
+    }
+
+    /// Hears everything and answers nothing, until [`Merchant::answer`].
+    pub(crate) async fn silent() -> Self {
+        Self::with(200).await
+    }
+
+    pub(crate) fn answer(&self) {
+        self.answers.add_permits(Semaphore::MAX_PERMITS / 2);
+    }
+
+    async fn with(status: u16) -> Self {
+        let answers = Arc::new(Semaphore::new(0));
+        let may_answer = Arc::clone(&answers);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/callback/t0ken", listener.local_addr().unwrap());
         let (sender, told) = unbounded_channel();
@@ -206,10 +226,10 @@ impl Merchant {
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(receive(stream, status, sender.clone()));
+                connections.spawn(receive(stream, status, sender.clone(), Arc::clone(&may_answer)));
             }
         });
-        Self { url, told, _tasks: tasks }
+        Self { url, told, answers, _tasks: tasks }
     }
 
     pub(crate) async fn told(&mut self) -> Told {
@@ -221,7 +241,7 @@ impl Merchant {
     }
 }
 
-async fn receive(mut stream: TcpStream, status: u16, sender: UnboundedSender<Told>) {
+async fn receive(mut stream: TcpStream, status: u16, sender: UnboundedSender<Told>, answers: Arc<Semaphore>) {
     let mut bytes = Vec::new();
     while stream.read_buf(&mut bytes).await.unwrap_or(0) > 0 {
         let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -235,8 +255,10 @@ async fn receive(mut stream: TcpStream, status: u16, sender: UnboundedSender<Tol
         let answer = format!(
             "HTTP/1.1 {status} X\r\nlocation: /elsewhere\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
         );
-        stream.write_all(answer.as_bytes()).await.unwrap();
         sender.send(Told { head, body }).unwrap();
+        answers.acquire().await.unwrap().forget();
+        // Who has given up waiting is told nothing.
+        stream.write_all(answer.as_bytes()).await.ok();
         return;
     }
 }

@@ -12,8 +12,10 @@ pub struct Transaction {
     pub key: GatewayKey,
     /// Who requested it; nobody else sees it.
     pub merchant: MerchantId,
-    /// The order it was requested for.
+    /// What its order is called.
     pub order_ref: GatewayOrderRef,
+    /// The number of our order that it was requested for; 0: another shop's.
+    pub order: i64,
     /// Why it fails, if it does.
     pub refusal: &'static str,
     /// What it charges.
@@ -26,6 +28,8 @@ pub struct Transaction {
     pub states: Vec<(Instant, TransactionStatus)>,
     /// No look-up finds it any more: wiped, or its key was given to another.
     pub gone: bool,
+    /// From the first moment to the second a look-up shows a status that nobody knows.
+    pub odd: Option<(Instant, Instant)>,
 }
 
 impl Transaction {
@@ -44,6 +48,11 @@ impl Transaction {
         Some(reason.to_owned())
     }
 
+    /// A look-up shows a status that nobody knows.
+    pub fn is_odd_at(&self, at: Instant) -> bool {
+        self.odd.is_some_and(|(from, until)| from <= at && at < until)
+    }
+
     /// It was, or is, SUCCESS by then.
     pub fn approved_by(&self, at: Instant) -> bool {
         self.states.iter().any(|(since, status)| *since <= at && *status == TransactionStatus::Success)
@@ -54,7 +63,8 @@ impl Transaction {
 #[derive(Debug, Default)]
 pub struct Gateway {
     all: Vec<Transaction>,
-    by_key: BTreeMap<GatewayKey, usize>,
+    /// By the key in small letters: the gateway's database compares them so.
+    by_key: BTreeMap<String, usize>,
     /// Callbacks sent, by transaction and token.
     told: Vec<(GatewayKey, String)>,
     /// Connections are refused (or hang) until then.
@@ -69,7 +79,7 @@ impl Gateway {
     /// Stores one; whoever had the key is forgotten.
     pub fn store(&mut self, transaction: Transaction) {
         let at = self.all.len();
-        if let Some(before) = self.by_key.insert(transaction.key.clone(), at)
+        if let Some(before) = self.by_key.insert(folded(&transaction.key), at)
             && let Some(before) = self.all.get_mut(before)
         {
             before.gone = true;
@@ -82,9 +92,9 @@ impl Gateway {
         &self.all
     }
 
-    /// What a look-up by key finds at a moment.
+    /// What a look-up by key finds at a moment, whatever the case of the key's letters.
     pub fn by_key(&self, key: &GatewayKey, at: Instant) -> Option<&Transaction> {
-        let found = self.all.get(*self.by_key.get(key)?)?;
+        let found = self.all.get(*self.by_key.get(&folded(key))?)?;
         (!found.gone && found.created <= at).then_some(found)
     }
 
@@ -108,7 +118,7 @@ impl Gateway {
 
     /// Whether some transaction has, or had, this key.
     pub fn is_given(&self, key: &GatewayKey) -> bool {
-        self.by_key.contains_key(key)
+        self.by_key.contains_key(&folded(key))
     }
 
     /// A key that is given to somebody already.
@@ -140,4 +150,8 @@ impl Gateway {
         let found = self.all.iter().rev().find(mine);
         found.is_some_and(|transaction| transaction.status_at(now).is_some())
     }
+}
+
+fn folded(key: &GatewayKey) -> String {
+    key.as_str().to_lowercase()
 }

@@ -5,7 +5,7 @@ use crate::driver::{
     limits, listed, merchant, order, request, won,
 };
 use adapters_pg::transport::{LookupFailure, PaymentAttempt, cause};
-use domain::ports::{ChargeRequest, FailureCause, Lookup};
+use domain::ports::{ChargeRequest, FailureCause, Lookup, Oddity};
 use domain::settlement::TransactionStatus::{self, Failed, Pending, Success};
 use domain::{GatewayKey, MerchantId};
 use std::collections::BTreeMap;
@@ -72,6 +72,28 @@ pub(crate) async fn one_order_requested_twice_is_charged_twice<D: Driver>() {
     let keys: Vec<GatewayKey> = listed(&gateway, "100001").await.into_iter().map(|one| one.key).collect();
     assert_eq!(keys, [first, second], "oldest first, and of this order alone");
     assert_eq!(found(&gateway, &other).await.order_ref, order("100002"));
+}
+
+/// The one that charged may be the last of many.
+pub(crate) async fn every_transaction_of_an_order_is_listed<D: Driver>() {
+    let gateway = D::start(Manners::Undecided).await;
+    let mut keys = Vec::new();
+    for _ in 0..25 {
+        keys.push(accepted(&gateway, "100001").await);
+    }
+    let listed: Vec<GatewayKey> = listed(&gateway, "100001").await.into_iter().map(|one| one.key).collect();
+    assert_eq!(listed, keys);
+}
+
+/// To the gateway they are one key; to us they are two, and the answer is not about the one that was asked for.
+pub(crate) async fn a_key_is_found_whatever_its_case_and_is_not_the_one_asked_for<D: Driver>() {
+    let gateway = D::start(Manners::Obedient).await;
+    let key = accepted(&gateway, "100001").await;
+    let folded = GatewayKey::new(key.as_str().to_lowercase()).unwrap();
+    assert_ne!(folded, key);
+    let odd = LookupFailure::Odd { what: Oddity::WrongSubject };
+    assert_eq!(by_key(&gateway, &folded).await, Err(odd));
+    assert_eq!(found(&gateway, &key).await.key, key);
 }
 
 pub(crate) async fn what_nobody_requested_is_not_found<D: Driver>() {

@@ -60,6 +60,19 @@ pub async fn what_can_not_be_settled_is_left_out(world: World) {
     assert_eq!(settling.with_goods, BTreeSet::from([placed.payment_id]));
 }
 
+/// Who owns a key is read after the last lock, be it that of the goods.
+pub async fn key_owners_are_read_after_all_locks(world: World) {
+    let product = world.product(1000, 9).await;
+    let placed = world.place_all(&[Ask::of(product), Ask::of(product)]).await;
+    world.start(placed[1]).await;
+    let (one, settling) = world.open_settling(&[with_goods(placed[1])]).await;
+    one.store_changes(&[paid(&settling.cases[&placed[1].payment_id], "k")]).await.unwrap();
+    let asked = [SettlingNeeds { keys: vec![key("k")], ..with_goods(placed[0]) }];
+    let ((two, settling), _) = waits_for(world.open_settling(&asked), one.commit()).await;
+    two.rollback().await;
+    assert_eq!(settling.shared.key_owners.get(&key("k")), Some(&placed[1].payment_id));
+}
+
 /// Storing counts the version up and moves `updated_at`; an older version is a conflict.
 pub async fn a_payment_is_stored_at_its_version(world: World) {
     let placed = world.place_as(Ask { send_within: HOUR, ..Ask::of(world.product(1000, 9).await) }).await;

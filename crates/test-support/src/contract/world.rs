@@ -1,7 +1,9 @@
 //! What the cases share: making rows as the use-cases make them, reading them back, waiting with a deadline.
 
 use super::Ports;
-use domain::placement::{NewOrder, OrderLines, PlacementRequest, Placing, PlacingNeeds, decide};
+use domain::placement::{
+    NewOrder, OrderLines, PlacementError, PlacementRequest, Placing, PlacingNeeds, decide,
+};
 use domain::ports::{
     CallbackNote, Cause, Claim, ClaimOptions, CommitError, Due, IdempotencyKey, KeyedRequest, PaymentEvent,
     PaymentRecord, PaymentView, PointEntry, PointEntryKind, StoreError, StoreTx, StoredCard,
@@ -15,7 +17,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 /// Longer than any case takes, however slow the machine.
-pub(super) const HOUR: Duration = Duration::from_secs(3600);
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 /// How long a statement that must wait is watched waiting.
 const WATCHED: Duration = Duration::from_millis(60);
 /// How long something that must happen may take.
@@ -24,18 +26,18 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// An order that a case places: by default one piece of 1000 won by card, for which nothing can be sent any more, to be
 /// looked at at once.
 #[derive(Debug, Clone)]
-pub(super) struct Ask {
-    pub(super) user: UserId,
-    pub(super) lines: Vec<(ProductId, i64)>,
-    pub(super) points: i64,
-    pub(super) coupon: Option<IssuedCouponId>,
-    pub(super) key: Option<KeyedRequest>,
-    pub(super) send_within: Duration,
-    pub(super) check_in: Duration,
+pub(crate) struct Ask {
+    pub(crate) user: UserId,
+    pub(crate) lines: Vec<(ProductId, i64)>,
+    pub(crate) points: i64,
+    pub(crate) coupon: Option<IssuedCouponId>,
+    pub(crate) key: Option<KeyedRequest>,
+    pub(crate) send_within: Duration,
+    pub(crate) check_in: Duration,
 }
 
 impl Ask {
-    pub(super) fn of(product: ProductId) -> Self {
+    pub(crate) fn of(product: ProductId) -> Self {
         Self {
             user: user(1),
             lines: vec![(product, 1)],
@@ -58,7 +60,7 @@ impl Ask {
         }
     }
 
-    pub(super) fn needs(&self) -> PlacingNeeds {
+    pub(crate) fn needs(&self) -> PlacingNeeds {
         PlacingNeeds {
             user_id: self.user,
             product_ids: self.request().lines.product_ids(),
@@ -70,14 +72,19 @@ impl Ask {
 }
 
 /// The order of the batch's place `at`, decided upon what the ones before it leave.
-pub(super) fn decided(placing: &mut Placing, at: usize, ask: &Ask) -> NewOrder {
+pub(crate) fn decided(placing: &mut Placing, at: usize, ask: &Ask) -> NewOrder {
+    try_decided(placing, at, ask).unwrap()
+}
+
+/// The same, for an order that may be refused.
+pub(crate) fn try_decided(placing: &mut Placing, at: usize, ask: &Ask) -> Result<NewOrder, PlacementError> {
     let (ids, request) = (placing.ids[at], ask.request());
-    let placement = decide(&request, placing.offer(ids, &request, ask.coupon)).unwrap();
-    placing.take(&placement).unwrap();
+    let placement = decide(&request, placing.offer(ids, &request, ask.coupon))?;
+    placing.take(&placement)?;
     let on_card = placement.payment.amounts().paid_amount().is_positive();
     let status = placement.payment.status();
     let first = PaymentEvent { from: None, to: status, cause: Cause::Api, reason: None, key: None };
-    NewOrder {
+    Ok(NewOrder {
         record: PaymentRecord {
             version: 0,
             issued_coupon_id: ask.coupon,
@@ -102,14 +109,14 @@ pub(super) fn decided(placing: &mut Placing, at: usize, ask: &Ask) -> NewOrder {
         coupon: placement.coupon,
         key: ask.key.clone().map(|key| (key, None)),
         order: placement.order,
-    }
+    })
 }
 
 fn random(id: PaymentId) -> [u8; 8] {
     id.get().to_be_bytes()
 }
 
-pub(super) fn token_hash(id: PaymentId) -> [u8; 32] {
+pub(crate) fn token_hash(id: PaymentId) -> [u8; 32] {
     let mut hash = [0; 32];
     hash[..8].copy_from_slice(&id.get().to_le_bytes());
     hash
@@ -117,14 +124,14 @@ pub(super) fn token_hash(id: PaymentId) -> [u8; 32] {
 
 /// An order that a case placed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Placed {
-    pub(super) order_id: OrderId,
-    pub(super) payment_id: PaymentId,
+pub(crate) struct Placed {
+    pub(crate) order_id: OrderId,
+    pub(crate) payment_id: PaymentId,
 }
 
 /// The ports, and what cases do with them.
 pub struct World {
-    pub(super) ports: Ports,
+    pub(crate) ports: Ports,
 }
 
 impl World {
@@ -133,27 +140,27 @@ impl World {
         Self { ports }
     }
 
-    pub(super) async fn begin(&self) -> Box<dyn StoreTx> {
+    pub(crate) async fn begin(&self) -> Box<dyn StoreTx> {
         self.ports.store.begin("contract").await.unwrap()
     }
 
     /// A product of `price` won with `pieces` in stock.
-    pub(super) async fn product(&self, price: i64, pieces: i64) -> ProductId {
+    pub(crate) async fn product(&self, price: i64, pieces: i64) -> ProductId {
         let tx = self.begin().await;
         let id = tx.insert_product("product", won(price), Stock::new(pieces).unwrap()).await.unwrap();
         tx.commit().await.unwrap();
         id
     }
 
-    pub(super) async fn stock(&self, id: ProductId) -> i64 {
+    pub(crate) async fn stock(&self, id: ProductId) -> i64 {
         self.ports.queries.product(id).await.unwrap().unwrap().stock.quantity()
     }
 
-    pub(super) async fn points(&self, id: UserId) -> i64 {
+    pub(crate) async fn points(&self, id: UserId) -> i64 {
         self.ports.queries.point_balance(id).await.unwrap().won()
     }
 
-    pub(super) async fn charge_points(&self, id: UserId, amount: i64) {
+    pub(crate) async fn charge_points(&self, id: UserId, amount: i64) {
         let tx = self.begin().await;
         let account = tx.lock_points(id).await.unwrap().charge(won(amount)).unwrap();
         let entry =
@@ -162,13 +169,13 @@ impl World {
         tx.commit().await.unwrap();
     }
 
-    pub(super) async fn open_placing(&self, asks: &[Ask]) -> (Box<dyn StoreTx>, Placing) {
+    pub(crate) async fn open_placing(&self, asks: &[Ask]) -> (Box<dyn StoreTx>, Placing) {
         let needs: Vec<_> = asks.iter().map(Ask::needs).collect();
         self.ports.store.open_placing(&needs).await.unwrap()
     }
 
     /// Places orders in one batch.
-    pub(super) async fn place_all(&self, asks: &[Ask]) -> Vec<Placed> {
+    pub(crate) async fn place_all(&self, asks: &[Ask]) -> Vec<Placed> {
         let (tx, mut placing) = self.open_placing(asks).await;
         let orders: Vec<_> =
             asks.iter().enumerate().map(|(at, ask)| decided(&mut placing, at, ask)).collect();
@@ -179,46 +186,46 @@ impl World {
         placing.ids.iter().map(placed).collect()
     }
 
-    pub(super) async fn place_as(&self, ask: Ask) -> Placed {
+    pub(crate) async fn place_as(&self, ask: Ask) -> Placed {
         self.place_all(&[ask]).await[0]
     }
 
     /// The order of [`Ask::of`] a product of its own.
-    pub(super) async fn place(&self) -> Placed {
+    pub(crate) async fn place(&self) -> Placed {
         self.place_as(Ask::of(self.product(1000, 10).await)).await
     }
 
     /// The same, but not to be looked at for an hour.
-    pub(super) async fn place_young(&self) -> Placed {
+    pub(crate) async fn place_young(&self) -> Placed {
         self.place_as(Ask { check_in: HOUR, ..Ask::of(self.product(1000, 10).await) }).await
     }
 
-    pub(super) async fn view(&self, placed: Placed) -> PaymentView {
+    pub(crate) async fn view(&self, placed: Placed) -> PaymentView {
         self.ports.queries.payment(None, placed.payment_id).await.unwrap().unwrap()
     }
 
-    pub(super) async fn record(&self, placed: Placed) -> PaymentRecord {
+    pub(crate) async fn record(&self, placed: Placed) -> PaymentRecord {
         self.view(placed).await.record
     }
 
-    pub(super) async fn start(&self, placed: Placed) {
+    pub(crate) async fn start(&self, placed: Placed) {
         let started = self.ports.store.start_payments(&[placed.payment_id]).await.unwrap();
         assert!(started.contains(&placed.payment_id));
     }
 
-    pub(super) async fn open_settling(&self, needs: &[SettlingNeeds]) -> (Box<dyn StoreTx>, Settling) {
+    pub(crate) async fn open_settling(&self, needs: &[SettlingNeeds]) -> (Box<dyn StoreTx>, Settling) {
         self.ports.store.open_settling(needs).await.unwrap()
     }
 
     /// The payment with all that belongs to it.
-    pub(super) async fn case(&self, placed: Placed) -> Case {
+    pub(crate) async fn case(&self, placed: Placed) -> Case {
         let (tx, mut settling) = self.open_settling(&[with_goods(placed)]).await;
         tx.rollback().await;
         settling.cases.remove(&placed.payment_id).unwrap()
     }
 
     /// Changes a payment in a transaction of its own.
-    pub(super) async fn try_change(
+    pub(crate) async fn try_change(
         &self,
         placed: Placed,
         change: impl FnOnce(&Case, Timestamp) -> Changes + Send,
@@ -235,7 +242,7 @@ impl World {
         })
     }
 
-    pub(super) async fn change(
+    pub(crate) async fn change(
         &self,
         placed: Placed,
         change: impl FnOnce(&Case, Timestamp) -> Changes + Send,
@@ -244,30 +251,30 @@ impl World {
     }
 
     /// IN_PROGRESS -> PAID with `key_text`, to be looked at as `check` says.
-    pub(super) async fn pay_watched(&self, placed: Placed, key_text: &str, check: Check) {
+    pub(crate) async fn pay_watched(&self, placed: Placed, key_text: &str, check: Check) {
         self.start(placed).await;
         self.change(placed, |case, _| Changes { check: Some(check), ..paid(case, key_text) }).await;
     }
 
-    pub(super) async fn pay(&self, placed: Placed, key_text: &str) {
+    pub(crate) async fn pay(&self, placed: Placed, key_text: &str) {
         self.pay_watched(placed, key_text, Check::default()).await;
     }
 
     /// FAILED, to be looked at as `check` says.
-    pub(super) async fn fail_watched(&self, placed: Placed, check: Check) {
+    pub(crate) async fn fail_watched(&self, placed: Placed, check: Check) {
         self.change(placed, |case, _| Changes { check: Some(check), ..failed(case) }).await;
     }
 
-    pub(super) async fn fail(&self, placed: Placed) {
+    pub(crate) async fn fail(&self, placed: Placed) {
         self.fail_watched(placed, Check::default()).await;
     }
 
-    pub(super) async fn claim(&self, options: &ClaimOptions) -> Vec<Claim> {
+    pub(crate) async fn claim(&self, options: &ClaimOptions) -> Vec<Claim> {
         self.ports.store.claim(options).await.unwrap()
     }
 
     /// Ends a claim: the check row is as `check` makes it of what is there.
-    pub(super) async fn finish(&self, claim: &Claim, check: impl FnOnce(Check, Timestamp) -> Check + Send) {
+    pub(crate) async fn finish(&self, claim: &Claim, check: impl FnOnce(Check, Timestamp) -> Check + Send) {
         let placed =
             Placed { order_id: claim.record.payment.order_id(), payment_id: claim.record.payment.id() };
         self.change(placed, |case, now| {
@@ -279,13 +286,13 @@ impl World {
     }
 
     /// A callback with the payment's token names `key_text`.
-    pub(super) async fn callback(&self, placed: Placed, key_text: &str) {
+    pub(crate) async fn callback(&self, placed: Placed, key_text: &str) {
         let noted = self.ports.store.note_callbacks(&[named(placed, key_text)]).await;
         assert_eq!(noted, Ok(vec![Some(placed.payment_id)]));
     }
 
     /// Claims until something is there.
-    pub(super) async fn claim_eventually(&self, options: &ClaimOptions) -> Vec<Claim> {
+    pub(crate) async fn claim_eventually(&self, options: &ClaimOptions) -> Vec<Claim> {
         let start = Instant::now();
         loop {
             let claims = self.claim(options).await;
@@ -299,7 +306,7 @@ impl World {
 }
 
 /// Asserts that `first` waits until `then` has run, and gives the results of both.
-pub(super) async fn waits_for<A, B>(first: impl Future<Output = A>, then: impl Future<Output = B>) -> (A, B) {
+pub(crate) async fn waits_for<A, B>(first: impl Future<Output = A>, then: impl Future<Output = B>) -> (A, B) {
     let mut first = Box::pin(first);
     let early = timeout(WATCHED, &mut first).await;
     assert!(early.is_err(), "it must wait");
@@ -310,39 +317,39 @@ pub(super) async fn waits_for<A, B>(first: impl Future<Output = A>, then: impl F
 }
 
 /// The database's clock moves on.
-pub(super) async fn tick() {
+pub(crate) async fn tick() {
     sleep(Duration::from_millis(3)).await;
 }
 
 /// Claims of `due`, named `lease_id`.
-pub(super) const fn claimable(due: Due, lease_id: i64) -> ClaimOptions {
+pub(crate) const fn claimable(due: Due, lease_id: i64) -> ClaimOptions {
     ClaimOptions { due, limit: 100, lease_id, lease: HOUR, due_by: None }
 }
 
 /// Those that have not ended.
-pub(super) const fn unsettled(lease_id: i64) -> ClaimOptions {
+pub(crate) const fn unsettled(lease_id: i64) -> ClaimOptions {
     claimable(Due::Unsettled, lease_id)
 }
 
 /// The watch list.
-pub(super) const fn watched(lease_id: i64) -> ClaimOptions {
+pub(crate) const fn watched(lease_id: i64) -> ClaimOptions {
     claimable(Due::Watched, lease_id)
 }
 
-pub(super) fn needs(placed: Placed) -> SettlingNeeds {
+pub(crate) fn needs(placed: Placed) -> SettlingNeeds {
     SettlingNeeds { payment_id: placed.payment_id, keys: Vec::new(), goods: false }
 }
 
-pub(super) fn with_goods(placed: Placed) -> SettlingNeeds {
+pub(crate) fn with_goods(placed: Placed) -> SettlingNeeds {
     SettlingNeeds { goods: true, ..needs(placed) }
 }
 
-pub(super) fn nothing(case: &Case) -> Changes {
+pub(crate) fn nothing(case: &Case) -> Changes {
     Changes::none(case.record.payment.id(), case.record.payment.order_id())
 }
 
 /// The payment as `next` makes it, with a row of history.
-pub(super) fn moved(case: &Case, next: impl FnOnce(Payment) -> Payment) -> Changes {
+pub(crate) fn moved(case: &Case, next: impl FnOnce(Payment) -> Payment) -> Changes {
     let before = &case.record.payment;
     let value = next(before.clone());
     let event = PaymentEvent {
@@ -356,12 +363,12 @@ pub(super) fn moved(case: &Case, next: impl FnOnce(Payment) -> Payment) -> Chang
     Changes { payment, history: vec![event], ..nothing(case) }
 }
 
-pub(super) fn with_key(case: &Case, key_text: &str) -> Changes {
+pub(crate) fn with_key(case: &Case, key_text: &str) -> Changes {
     moved(case, |payment| payment.update_external_payment_key(key(key_text)).unwrap())
 }
 
 /// PAID, and its order with it.
-pub(super) fn paid(case: &Case, key_text: &str) -> Changes {
+pub(crate) fn paid(case: &Case, key_text: &str) -> Changes {
     let order = case.order.with(case.order.value.clone().pay().unwrap());
     let payment =
         |payment: Payment| payment.update_external_payment_key(key(key_text)).unwrap().success().unwrap();
@@ -369,39 +376,39 @@ pub(super) fn paid(case: &Case, key_text: &str) -> Changes {
 }
 
 /// FAILED, and its order CANCELLED; nothing goes back.
-pub(super) fn failed(case: &Case) -> Changes {
+pub(crate) fn failed(case: &Case) -> Changes {
     let order = case.order.with(case.order.value.clone().cancel().unwrap());
     let payment = |payment: Payment| payment.fail(Some(FailureMessage::from_outside("no"))).unwrap();
     Changes { order: Some(order), ..moved(case, payment) }
 }
 
-pub(super) fn named(placed: Placed, key_text: &str) -> CallbackNote {
+pub(crate) fn named(placed: Placed, key_text: &str) -> CallbackNote {
     CallbackNote::Named { token_hash: token_hash(placed.payment_id), key: key(key_text) }
 }
 
-pub(super) fn won(amount: i64) -> Money {
+pub(crate) fn won(amount: i64) -> Money {
     Money::new(amount).unwrap()
 }
 
-pub(super) fn user(id: i64) -> UserId {
+pub(crate) fn user(id: i64) -> UserId {
     UserId::new(id).unwrap()
 }
 
-pub(super) fn key(text: &str) -> GatewayKey {
+pub(crate) fn key(text: &str) -> GatewayKey {
     GatewayKey::new(text).unwrap()
 }
 
 /// The buyer's key `text`, kept for an hour.
-pub(super) fn keyed(user_id: UserId, text: &str) -> KeyedRequest {
+pub(crate) fn keyed(user_id: UserId, text: &str) -> KeyedRequest {
     let key = IdempotencyKey { user_id, key: text.into() };
     KeyedRequest { key, fingerprint: [7; 32], retention: HOUR }
 }
 
-pub(super) fn ids_of(claims: &[Claim]) -> Vec<PaymentId> {
+pub(crate) fn ids_of(claims: &[Claim]) -> Vec<PaymentId> {
     claims.iter().map(|claim| claim.record.payment.id()).collect()
 }
 
 /// What became of a payment.
-pub(super) async fn status(world: &World, placed: Placed) -> PaymentStatus {
+pub(crate) async fn status(world: &World, placed: Placed) -> PaymentStatus {
     world.record(placed).await.payment.status()
 }

@@ -126,6 +126,8 @@ pub(super) async fn save_coupons(
         let id = coupon.value.id;
         let locked =
             work.lock_rows([id], LockKey::IssuedCoupon, |tables| &tables.issued_coupons, |_| true).await?;
+        // While the row changes, nobody can tell whether the buyer still has the coupon.
+        work.lock(LockKey::CouponOfUser(coupon.value.user_id, coupon.value.coupon_id)).await?;
         if locked.get(&id).is_none_or(|row| row.version != coupon.version) {
             return Err(conflict("version of issued_coupon"));
         }

@@ -78,6 +78,13 @@ impl Locks {
         self.waiting.len()
     }
 
+    /// Two or more wait for one and the same transaction.
+    pub(crate) fn crowded(&self) -> bool {
+        let mut owners = BTreeSet::new();
+        let owner = |key| self.held.get(key).map(|held: &Held| held.owner);
+        !self.waiting.values().filter_map(owner).all(|owner| owners.insert(owner))
+    }
+
     fn would_deadlock(&self, tx: TxId, owner: TxId) -> bool {
         let mut owner = owner;
         // Each transaction waits for at most one lock, so this is a walk along a chain; no chain is longer than the

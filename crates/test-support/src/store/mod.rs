@@ -151,6 +151,16 @@ impl FakeDatabase {
         self.0.state().locks.waiting()
     }
 
+    /// Two or more transactions wait for one and the same.
+    pub(crate) fn crowded(&self) -> bool {
+        self.0.state().locks.crowded()
+    }
+
+    /// Nothing that is there is due any more.
+    pub(crate) fn forget_checks(&self) {
+        self.0.state().tables.checks.values_mut().for_each(|check| *check = Default::default());
+    }
+
     /// The moment by the database's clock.
     pub fn now(&self) -> Timestamp {
         self.0.clock.now()
