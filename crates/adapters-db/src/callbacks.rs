@@ -69,17 +69,21 @@ impl<'a> Notes<'a> {
             found AS MATERIALIZED (\
                 SELECT n.number, n.key, p.id AS payment_id, \
                     p.status <> 'PAID' OR p.external_payment_key IS DISTINCT FROM n.key AS news \
-                FROM note n JOIN payment p ON p.callback_token_hash = n.token_hash \
+                FROM note n CROSS JOIN LATERAL (\
+                    SELECT id, status, external_payment_key FROM payment \
+                    WHERE callback_token_hash = n.token_hash OFFSET 0) p \
                 UNION ALL \
                 SELECT n.number, NULL, p.id, p.status IN ('PENDING', 'IN_PROGRESS') \
-                FROM note n JOIN payment p ON p.order_id = n.order_id AND p.gateway_order_ref = n.order_ref), \
+                FROM note n CROSS JOIN LATERAL (\
+                    SELECT id, status, gateway_order_ref FROM payment WHERE order_id = n.order_id OFFSET 0) p \
+                WHERE p.gateway_order_ref = n.order_ref), \
             locked AS MATERIALIZED (\
                 SELECT payment_id FROM payment_check \
-                WHERE payment_id IN (SELECT f.payment_id FROM found f WHERE f.news) \
+                WHERE payment_id = ANY(ARRAY(SELECT f.payment_id FROM found f WHERE f.news)) \
                 ORDER BY payment_id FOR NO KEY UPDATE), \
             woken AS (\
                 UPDATE payment_check c SET woken_at = coalesce(c.woken_at, now()), parked_at = NULL \
-                FROM locked l WHERE c.payment_id = l.payment_id RETURNING c.payment_id), \
+                WHERE c.payment_id = ANY(ARRAY(SELECT payment_id FROM locked)) RETURNING c.payment_id), \
             hint AS (\
                 INSERT INTO callback_inbox AS i (payment_id, external_payment_key, times) \
                 SELECT f.payment_id, f.key, count(*) \

@@ -24,14 +24,14 @@ macro_rules! claim {
     ($($condition:literal),*) => {
         concat!(
             "WITH candidate AS MATERIALIZED (\
-                SELECT c.payment_id, c.next_at FROM payment_check c JOIN payment p ON p.id = c.payment_id WHERE ",
+                SELECT c.payment_id, c.next_at FROM payment_check c WHERE ",
             $($condition,)*
-            " ORDER BY c.next_at, c.payment_id LIMIT $3 FOR NO KEY UPDATE OF c SKIP LOCKED) \
+            " ORDER BY c.next_at, c.payment_id LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED) \
             UPDATE payment_check c SET lease_id = $1, leased_until = now() + $2 * interval '1 microsecond', \
                 claimed_at = now(), woken_at = NULL, parked_at = NULL \
-            FROM candidate d WHERE c.payment_id = d.payment_id \
-            RETURNING c.payment_id, d.next_at, c.claimed_at, \
-                coalesce(c.due_at <= least($4, now()), false) AS scheduled"
+            WHERE c.payment_id = ANY(ARRAY(SELECT payment_id FROM candidate)) \
+            RETURNING c.payment_id, c.claimed_at, coalesce(c.due_at <= least($4, now()), false) AS scheduled, \
+                (SELECT d.next_at FROM candidate d WHERE d.payment_id = c.payment_id)"
         )
     };
 }
@@ -45,22 +45,27 @@ macro_rules! due {
 
 /// Not those that their own order may still be sending a request for.
 const UNSETTLED: &str = due!(
-    "p.status IN ('PENDING', 'IN_PROGRESS') AND (p.external_payment_key IS NOT NULL OR p.send_deadline <= now())"
+    "(SELECT p.status IN ('PENDING', 'IN_PROGRESS') AND (p.external_payment_key IS NOT NULL OR p.send_deadline <= now()) \
+        FROM payment p WHERE p.id = c.payment_id)"
 );
 
-const WATCHED: &str = due!("p.status IN ('PAID', 'FAILED')");
+const WATCHED: &str =
+    due!("(SELECT p.status IN ('PAID', 'FAILED') FROM payment p WHERE p.id = c.payment_id)");
 
 /// $5 the least time since the claim before, in microseconds.
 const WOKEN: &str = due!(
-    "p.status IN ('PENDING', 'IN_PROGRESS') AND (p.external_payment_key IS NOT NULL OR p.send_deadline <= now()) \
-    AND c.woken_at IS NOT NULL AND (c.claimed_at IS NULL OR c.claimed_at + $5 * interval '1 microsecond' <= now())"
+    "c.woken_at IS NOT NULL AND (c.claimed_at IS NULL OR c.claimed_at + $5 * interval '1 microsecond' <= now()) \
+    AND (SELECT p.status IN ('PENDING', 'IN_PROGRESS') \
+            AND (p.external_payment_key IS NOT NULL OR p.send_deadline <= now()) \
+        FROM payment p WHERE p.id = c.payment_id)"
 );
 
 /// $5 as above, $6 the payment.
 const ONE: &str = claim!(
     "c.payment_id = $6 AND (c.leased_until IS NULL OR c.leased_until <= now()) \
-    AND (p.status IN ('PAID', 'FAILED') OR p.external_payment_key IS NOT NULL OR p.send_deadline <= now()) \
-    AND (c.claimed_at IS NULL OR c.claimed_at + $5 * interval '1 microsecond' <= now())"
+    AND (c.claimed_at IS NULL OR c.claimed_at + $5 * interval '1 microsecond' <= now()) \
+    AND (SELECT p.status IN ('PAID', 'FAILED') OR p.external_payment_key IS NOT NULL OR p.send_deadline <= now() \
+        FROM payment p WHERE p.id = c.payment_id)"
 );
 
 #[derive(QueryableByName)]
@@ -146,10 +151,11 @@ async fn make(connection: &AsyncPgConnection, options: &ClaimOptions) -> Result<
     Ok(claim.rows(connection).await?)
 }
 
-/// $1 lease, $2 its length in microseconds: the rows that were claimed just now.
+/// The payments that were claimed just now: $1 lease, $2 its length in microseconds.
 macro_rules! claimed {
     () => {
-        "c.next_at = now() + $2 * interval '1 microsecond' AND c.lease_id = $1"
+        "ANY(ARRAY(SELECT c.payment_id FROM payment_check c \
+            WHERE c.next_at = now() + $2 * interval '1 microsecond' AND c.lease_id = $1))"
     };
 }
 
@@ -157,20 +163,14 @@ async fn find_payments(
     connection: &AsyncPgConnection,
     options: &ClaimOptions,
 ) -> Result<Vec<PaymentRow>, Failure> {
-    const SQL: &str = concat!(
-        "SELECT ",
-        payment_columns!(),
-        " FROM payment_check c JOIN payment p ON p.id = c.payment_id WHERE ",
-        claimed!()
-    );
+    const SQL: &str = concat!("SELECT ", payment_columns!(), " FROM payment p WHERE p.id = ", claimed!());
     let found = statement(SQL).bind::<BigInt, _>(options.lease_id).bind::<BigInt, _>(micros(options.lease));
     Ok(found.rows(connection).await?)
 }
 
 async fn mark_hints(connection: &AsyncPgConnection, options: &ClaimOptions) -> Result<Vec<HintRow>, Failure> {
     const SQL: &str = concat!(
-        "UPDATE callback_inbox i SET lease_id = $1 FROM payment_check c \
-        WHERE i.payment_id = c.payment_id AND i.looked_up_at IS NULL AND ",
+        "UPDATE callback_inbox i SET lease_id = $1 WHERE i.looked_up_at IS NULL AND i.payment_id = ",
         claimed!(),
         " RETURNING i.payment_id, i.external_payment_key"
     );

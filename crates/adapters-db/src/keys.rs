@@ -86,11 +86,13 @@ pub(crate) async fn find(
     keys: &BTreeSet<&IdempotencyKey>,
 ) -> Result<Vec<KeyRow>, Failure> {
     const SQL: &str = "SELECT k.user_id, k.key, k.fingerprint, k.order_id, k.answer_status, k.answer_body, \
-            coalesce(p.status IN ('PAID', 'FAILED') OR p.send_deadline + interval '5 s' < now(), true) AS abandoned \
-        FROM unnest($1::bigint[], $2::text[]) AS w (user_id, key) \
-            JOIN idempotency_key k ON k.user_id = w.user_id AND k.key = w.key \
-            LEFT JOIN payment p ON p.order_id = k.order_id \
-        WHERE k.expires_at > now()";
+            coalesce(\
+                (SELECT p.status IN ('PAID', 'FAILED') OR p.send_deadline + interval '5 s' < now() \
+                    FROM payment p WHERE p.order_id = k.order_id), \
+                true) AS abandoned \
+        FROM unnest($1::bigint[], $2::text[]) AS w (user_id, key) CROSS JOIN LATERAL (\
+            SELECT user_id, key, fingerprint, order_id, answer_status, answer_body FROM idempotency_key \
+            WHERE user_id = w.user_id AND key = w.key AND expires_at > now() OFFSET 0) k";
     let (users, texts) = columns(keys.iter().copied());
     Ok(statement(SQL).numbers(users).texts(texts).rows(connection).await?)
 }
@@ -204,9 +206,14 @@ pub(crate) async fn save_answers(
     connection: &AsyncPgConnection,
     answers: &[(&IdempotencyKey, &StoredAnswer)],
 ) -> Result<(), Failure> {
+    // Found one by one and then by their places, whatever the statistics say. One that has moved there meanwhile has
+    // just been given its first answer, or is another request's by now.
     const SQL: &str = "UPDATE idempotency_key k SET answer_status = a.status, answer_body = a.body \
-        FROM unnest($1::bigint[], $2::text[], $3::smallint[], $4::text[]) AS a (user_id, key, status, body) \
-        WHERE k.user_id = a.user_id AND k.key = a.key AND k.answer_status IS NULL";
+        FROM (SELECT i.place, g.status, g.body \
+            FROM unnest($1::bigint[], $2::text[], $3::smallint[], $4::text[]) AS g (user_id, key, status, body) \
+                CROSS JOIN LATERAL (\
+                    SELECT ctid AS place FROM idempotency_key WHERE user_id = g.user_id AND key = g.key OFFSET 0) i) a \
+        WHERE k.ctid = a.place AND k.answer_status IS NULL";
     let (users, texts) = columns(answers.iter().map(|(key, _)| *key));
     let statuses: Result<Vec<i16>, _> = answers.iter().map(|(_, answer)| answer.status.try_into()).collect();
     let bodies: Vec<&str> = answers.iter().map(|(_, answer)| answer.body.as_str()).collect();

@@ -16,30 +16,36 @@ const REASON_MAX: usize = 500;
 /// row for each that changed.
 macro_rules! moves {
     () => {
-        "moved_stock AS (\
-            UPDATE stock s SET quantity = s.quantity + m.delta, updated_at = now() \
-            FROM unnest($1::bigint[], $2::bigint[]) AS m (product_id, delta) \
-            WHERE s.product_id = m.product_id AND s.quantity + m.delta >= 0 RETURNING 1), \
-        stock_entries AS (\
-            INSERT INTO stock_ledger (product_id, payment_id, kind, delta) \
-            SELECT e.product_id, e.payment_id, CASE WHEN e.delta < 0 THEN 'RESERVE' ELSE 'RESTORE' END, e.delta \
-            FROM unnest($3::bigint[], $4::bigint[], $5::bigint[]) AS e (product_id, payment_id, delta)), \
-        moved_points AS (\
-            UPDATE point_account a SET balance = m.after, updated_at = now() \
-            FROM unnest($6::bigint[], $7::bigint[], $8::bigint[]) AS m (user_id, before, after) \
-            WHERE a.user_id = m.user_id AND a.balance = m.before RETURNING 1), \
-        point_entries AS (\
-            INSERT INTO point_ledger (user_id, payment_id, kind, delta, balance_after) \
-            SELECT e.user_id, e.payment_id, CASE WHEN e.delta < 0 THEN 'DEDUCT' ELSE 'RESTORE' END, e.delta, e.after \
-            FROM unnest($9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[]) \
-                WITH ORDINALITY AS e (user_id, payment_id, delta, after, step) \
-            ORDER BY e.step), \
-        events AS (\
-            INSERT INTO payment_event (payment_id, from_status, to_status, cause, reason, external_payment_key) \
-            SELECT e.payment_id, e.from_status, e.to_status, e.cause, e.reason, e.key \
-            FROM unnest($13::bigint[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[]) \
-                WITH ORDINALITY AS e (payment_id, from_status, to_status, cause, reason, key, step) \
-            ORDER BY e.step)"
+        concat!(
+            "moved_stock AS (\
+                UPDATE stock s SET updated_at = now(), quantity = s.quantity + ",
+            $crate::statement::found!("$2::bigint[]" by "s.product_id" in "$1"),
+            " WHERE s.product_id = ANY($1::bigint[]) AND s.quantity + ",
+            $crate::statement::found!("$2::bigint[]" by "s.product_id" in "$1"),
+            " >= 0 RETURNING 1), \
+            stock_entries AS (\
+                INSERT INTO stock_ledger (product_id, payment_id, kind, delta) \
+                SELECT e.product_id, e.payment_id, CASE WHEN e.delta < 0 THEN 'RESERVE' ELSE 'RESTORE' END, e.delta \
+                FROM unnest($3::bigint[], $4::bigint[], $5::bigint[]) AS e (product_id, payment_id, delta)), \
+            moved_points AS (\
+                UPDATE point_account a SET updated_at = now(), balance = ",
+            $crate::statement::found!("$8::bigint[]" by "a.user_id" in "$6"),
+            " WHERE a.user_id = ANY($6::bigint[]) AND a.balance = ",
+            $crate::statement::found!("$7::bigint[]" by "a.user_id" in "$6"),
+            " RETURNING 1), \
+            point_entries AS (\
+                INSERT INTO point_ledger (user_id, payment_id, kind, delta, balance_after) \
+                SELECT e.user_id, e.payment_id, CASE WHEN e.delta < 0 THEN 'DEDUCT' ELSE 'RESTORE' END, e.delta, e.after \
+                FROM unnest($9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[]) \
+                    WITH ORDINALITY AS e (user_id, payment_id, delta, after, step) \
+                ORDER BY e.step), \
+            events AS (\
+                INSERT INTO payment_event (payment_id, from_status, to_status, cause, reason, external_payment_key) \
+                SELECT e.payment_id, e.from_status, e.to_status, e.cause, e.reason, e.key \
+                FROM unnest($13::bigint[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[]) \
+                    WITH ORDINALITY AS e (payment_id, from_status, to_status, cause, reason, key, step) \
+                ORDER BY e.step)"
+        )
     };
 }
 pub(crate) use moves;

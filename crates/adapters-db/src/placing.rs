@@ -5,7 +5,7 @@ use crate::error::{Failure, corrupt};
 use crate::keys::{self, KeyMoves};
 use crate::moves::{Moves, moves};
 use crate::points;
-use crate::rows::{At, holding};
+use crate::rows::At;
 use crate::statement::{command, statement, when};
 use diesel::QueryableByName;
 use diesel::sql_types::{Array, BigInt, Binary, Integer, Nullable, Text, Timestamptz};
@@ -44,7 +44,7 @@ pub(crate) async fn open(
         when(!products.is_empty(), lock_stock(connection, products.clone())),
         when(!products.is_empty(), find_products(connection, products.clone())),
         when(!spenders.is_empty(), points::lock(connection, spenders.iter().map(|id| id.get()).collect())),
-        when(!coupons.is_empty(), coupons::find(connection, &coupons)),
+        when(!coupons.is_empty(), coupons::find(connection, coupons.clone())),
         when(!keys.is_empty(), keys::find(connection, &keys)),
     );
     begun?;
@@ -58,18 +58,13 @@ pub(crate) async fn open(
     for user_id in spenders {
         points.entry(user_id).or_insert(points::empty(user_id)?);
     }
-    let mut held = BTreeMap::new();
-    for (issued, coupon) in holdings? {
-        let held_one = holding(issued, coupon)?;
-        held.insert(held_one.value.issued.id, held_one);
-    }
     Ok(Placing {
         now: *moment,
         installation: installation.clone(),
         ids: ids.iter().take(orders.len()).map(IdRow::ids).collect::<Result<_, _>>()?,
         products: for_sale(stock, sold)?,
         points,
-        coupons: held,
+        coupons: coupons::by_id(holdings?)?,
         keys: keys::states(keys, &taken, known?)?,
     })
 }
@@ -220,7 +215,7 @@ pub(crate) async fn store(connection: &AsyncPgConnection, orders: &[NewOrder]) -
     for new in orders {
         rows.add(new)?;
         if let Some(coupon) = &new.coupon {
-            coupons.add(coupon, new.record.payment.id());
+            coupons.add(coupon, new.record.payment.id())?;
         }
         if let Some((keyed, answer)) = &new.key {
             keys.add(keyed, new.order.id(), answer.as_ref())?;
@@ -318,7 +313,7 @@ pub(crate) async fn prepare(connection: &AsyncPgConnection) -> Result<(), Failur
     lock_stock(connection, Vec::new()).await?;
     find_products(connection, Vec::new()).await?;
     points::lock(connection, Vec::new()).await?;
-    coupons::find(connection, &[]).await?;
+    coupons::find(connection, Vec::new()).await?;
     keys::find(connection, &keys).await?;
     NewRows::default().store(connection).await?;
     KeyMoves::default().store(connection).await?;

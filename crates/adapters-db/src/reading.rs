@@ -147,9 +147,9 @@ pub(crate) async fn payment(
 const OPEN_PAYMENTS: &str = concat!(
     "SELECT ",
     payment_columns!(),
-    " FROM payment_check c JOIN payment p ON p.id = c.payment_id WHERE ",
+    " FROM ",
     looked_at!(),
-    " AND p.status = $1 AND p.id < $2 AND p.created_at < now() - $3 * interval '1 microsecond' \
+    " WHERE p.status = $1 AND p.id < $2 AND p.created_at < now() - $3 * interval '1 microsecond' \
     ORDER BY p.id DESC LIMIT $4"
 );
 
@@ -314,7 +314,7 @@ pub(crate) async fn statistics(connection: &AsyncPgConnection) -> Result<Payment
             (extract(epoch FROM now() - min(p.created_at) \
                 FILTER (WHERE p.status IN ('PENDING', 'IN_PROGRESS'))) * 1000000)::bigint AS oldest_micros, \
             count(*) FILTER (WHERE p.status IN ('PAID', 'FAILED') AND c.due_at IS NOT NULL) AS watched \
-        FROM payment_check c JOIN payment p ON p.id = c.payment_id WHERE ",
+        FROM ",
         looked_at!()
     );
     const OPEN: &str = "SELECT kind, count(*) AS number FROM discrepancy WHERE status = 'OPEN' GROUP BY kind";
@@ -347,7 +347,7 @@ pub(crate) async fn changed_orders(
     // Each change has a row in some history, the latest ones have the highest numbers.
     const CHANGED: &str = "SELECT p.order_id, max(e.created_at) AS updated_at \
         FROM (SELECT payment_id, created_at FROM payment_event ORDER BY id DESC LIMIT $2 * 3) e \
-            JOIN payment p ON p.id = e.payment_id \
+            CROSS JOIN LATERAL (SELECT order_id FROM payment WHERE id = e.payment_id OFFSET 0) p \
         WHERE e.created_at > now() - $1 * interval '1 microsecond' GROUP BY p.order_id LIMIT $2";
     let rows: Vec<Changed> = statement(CHANGED)
         .bind::<BigInt, _>(micros(within))
@@ -378,7 +378,9 @@ pub(crate) async fn last_paid_key(
     // Of the latest ones with something on the card: those have a check row.
     const SQL: &str = "SELECT id, merchant_id, external_payment_key FROM (\
             SELECT p.id, p.merchant_id, p.external_payment_key, p.updated_at \
-            FROM payment_check c JOIN payment p ON p.id = c.payment_id \
+            FROM payment_check c CROSS JOIN LATERAL (\
+                SELECT id, status, merchant_id, external_payment_key, updated_at FROM payment \
+                WHERE id = c.payment_id OFFSET 0) p \
             WHERE p.status = 'PAID' AND p.external_payment_key IS NOT NULL \
             ORDER BY c.payment_id DESC LIMIT 100) AS latest \
         ORDER BY updated_at DESC, id DESC LIMIT 1";

@@ -6,6 +6,7 @@ use crate::schema::{
     coupon, discrepancy, issued_coupon, order_item, orders, payment, payment_check, payment_event,
 };
 use diesel::pg::Pg;
+use diesel::sql_types::{BigInt, Nullable, Text, Timestamptz};
 use diesel::{Queryable, QueryableByName, Selectable};
 use domain::ports::{
     Cause, CouponHolding, DiscrepancyStatus, DiscrepancyView, PaymentEventView, PaymentRecord, ProductView,
@@ -77,12 +78,13 @@ macro_rules! payment_columns {
 }
 pub(crate) use payment_columns;
 
-/// Of `payment_check c`: what is looked at again or waits for a person: every payment that has not ended, and the watch list. Each half has
-/// an index of its own.
+/// `payment_check c` and its `payment p`, of what is looked at again or waits for a person: every payment that has not ended,
+/// and the watch list. Each half has an index of its own. (The payments are found one by one, whatever the statistics say.)
 macro_rules! looked_at {
     () => {
-        "c.payment_id IN (SELECT payment_id FROM payment_check WHERE next_at IS NOT NULL \
-            UNION ALL SELECT payment_id FROM payment_check WHERE parked_at IS NOT NULL)"
+        "(SELECT * FROM payment_check WHERE next_at IS NOT NULL \
+            UNION ALL SELECT * FROM payment_check WHERE parked_at IS NOT NULL) c \
+        CROSS JOIN LATERAL (SELECT * FROM payment WHERE id = c.payment_id OFFSET 0) p"
     };
 }
 pub(crate) use looked_at;
@@ -199,7 +201,7 @@ impl TryFrom<EventRow> for PaymentEventView {
     }
 }
 
-#[derive(Queryable, Selectable)]
+#[derive(Queryable, QueryableByName, Selectable)]
 #[diesel(table_name = orders, check_for_backend(Pg))]
 pub(crate) struct OrderRow {
     pub(crate) id: i64,
@@ -210,7 +212,7 @@ pub(crate) struct OrderRow {
     pub(crate) placed_at: Timestamp,
 }
 
-#[derive(Queryable, Selectable)]
+#[derive(Queryable, QueryableByName, Selectable)]
 #[diesel(table_name = order_item, check_for_backend(Pg))]
 pub(crate) struct ItemRow {
     pub(crate) order_id: i64,
@@ -322,6 +324,44 @@ pub(crate) fn holding(
     Ok(issued.with(CouponHolding { issued: issued.value, coupon }))
 }
 
+/// A buyer's coupon with its terms, by names.
+#[derive(QueryableByName)]
+pub(crate) struct HoldingRow {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+    #[diesel(sql_type = BigInt)]
+    coupon_id: i64,
+    #[diesel(sql_type = BigInt)]
+    user_id: i64,
+    #[diesel(sql_type = Text)]
+    status: String,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    used_at: Option<Timestamp>,
+    #[diesel(sql_type = BigInt)]
+    version: i64,
+    #[diesel(sql_type = Text)]
+    name: String,
+    #[diesel(sql_type = Text)]
+    discount_type: String,
+    #[diesel(sql_type = BigInt)]
+    discount_value: i64,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    valid_until: Option<Timestamp>,
+}
+
+impl TryFrom<HoldingRow> for Versioned<CouponHolding> {
+    type Error = StoreError;
+
+    fn try_from(row: HoldingRow) -> Result<Self, StoreError> {
+        let HoldingRow { id, coupon_id, user_id, status, used_at, version, .. } = row;
+        let HoldingRow { name, discount_type, discount_value, valid_until, .. } = row;
+        holding(
+            IssuedCouponRow { id, coupon_id, user_id, status, used_at, version },
+            CouponRow { id: coupon_id, name, discount_type, discount_value, valid_until },
+        )
+    }
+}
+
 /// A product with its stock.
 #[derive(Queryable)]
 pub(crate) struct ProductRow {
@@ -345,7 +385,7 @@ impl TryFrom<ProductRow> for ProductView {
     }
 }
 
-#[derive(Queryable, Selectable)]
+#[derive(QueryableByName)]
 #[diesel(table_name = payment_check, check_for_backend(Pg))]
 pub(crate) struct CheckRow {
     pub(crate) payment_id: i64,

@@ -125,15 +125,6 @@ table! {
 }
 
 table! {
-    callback_inbox (payment_id, external_payment_key) {
-        payment_id -> BigInt,
-        external_payment_key -> Text,
-        lease_id -> Nullable<BigInt>,
-        looked_up_at -> Nullable<Timestamptz>,
-    }
-}
-
-table! {
     discrepancy (id) {
         id -> BigInt,
         payment_id -> BigInt,

@@ -6,43 +6,68 @@ use crate::keys;
 use crate::moves::{Moves, moves};
 use crate::placing::failure_message;
 use crate::rows::clip;
-use crate::statement::{statement, when};
+use crate::statement::{Statement, found, statement, when};
 use diesel::QueryableByName;
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz};
 use diesel_async::AsyncPgConnection;
+use domain::ports::Versioned;
 use domain::settlement::{Changes, Check, Discrepancy};
-use domain::{GatewayKey, PaymentId, Timestamp};
+use domain::{GatewayKey, Order, Payment, PaymentId, Timestamp};
 use futures_util::join;
+use std::collections::BTreeMap;
 
 /// Characters of the column.
 const EVIDENCE_MAX: usize = 500;
 
-/// Payments in $19 to $24, orders in $25 to $27, check rows in $28 to $40. All rows are locked.
+/// Payments in $19 to $24, orders in $25 to $27, check rows in $28 to $40, each by ascending ids. All rows are locked.
 const STORE: &str = concat!(
     "WITH ",
     moves!(),
     ", payments AS (\
-        UPDATE payment p SET status = c.status, external_payment_key = c.key, failure_message = c.message, \
-            send_deadline = CASE WHEN c.sending_ended THEN least(p.send_deadline, now()) ELSE p.send_deadline END, \
-            version = p.version + 1, updated_at = now() \
-        FROM unnest($19::bigint[], $20::bigint[], $21::text[], $22::text[], $23::text[], $24::boolean[]) \
-            AS c (id, version, status, key, message, sending_ended) \
-        WHERE p.id = c.id AND p.version = c.version RETURNING 1), \
+        UPDATE payment p SET version = p.version + 1, updated_at = now(), status = ",
+    found!("$21::text[]" by "p.id" in "$19"),
+    ", external_payment_key = ",
+    found!("$22::text[]" by "p.id" in "$19"),
+    ", failure_message = ",
+    found!("$23::text[]" by "p.id" in "$19"),
+    ", send_deadline = CASE WHEN ",
+    found!("$24::boolean[]" by "p.id" in "$19"),
+    " THEN least(p.send_deadline, now()) ELSE p.send_deadline END \
+        WHERE p.id = ANY($19::bigint[]) AND p.version = ",
+    found!("$20::bigint[]" by "p.id" in "$19"),
+    " RETURNING 1), \
     ended AS (\
-        UPDATE orders o SET status = c.status, version = o.version + 1, updated_at = now() \
-        FROM unnest($25::bigint[], $26::bigint[], $27::text[]) AS c (id, version, status) \
-        WHERE o.id = c.id AND o.version = c.version RETURNING 1), \
+        UPDATE orders o SET version = o.version + 1, updated_at = now(), status = ",
+    found!("$27::text[]" by "o.id" in "$25"),
+    " WHERE o.id = ANY($25::bigint[]) AND o.version = ",
+    found!("$26::bigint[]" by "o.id" in "$25"),
+    " RETURNING 1), \
     checks AS (\
-        UPDATE payment_check k SET due_at = c.due_at, woken_at = c.woken_at, lease_id = c.lease_id, \
-            leased_until = c.leased_until, claimed_at = c.claimed_at, failures = c.failures, \
-            parked_at = c.parked_at, transaction_seen = c.transaction_seen, not_found_count = c.not_found_count, \
-            not_found_at = c.not_found_at, watch_wanted = c.watch_wanted, watch_step = c.watch_step \
-        FROM unnest($28::bigint[], $29::timestamptz[], $30::timestamptz[], $31::bigint[], $32::timestamptz[], \
-            $33::timestamptz[], $34::integer[], $35::timestamptz[], $36::boolean[], $37::integer[], \
-            $38::timestamptz[], $39::boolean[], $40::integer[]) \
-            AS c (payment_id, due_at, woken_at, lease_id, leased_until, claimed_at, failures, parked_at, \
-                transaction_seen, not_found_count, not_found_at, watch_wanted, watch_step) \
-        WHERE k.payment_id = c.payment_id RETURNING 1) \
+        UPDATE payment_check k SET due_at = ",
+    found!("$29::timestamptz[]" by "k.payment_id" in "$28"),
+    ", woken_at = ",
+    found!("$30::timestamptz[]" by "k.payment_id" in "$28"),
+    ", lease_id = ",
+    found!("$31::bigint[]" by "k.payment_id" in "$28"),
+    ", leased_until = ",
+    found!("$32::timestamptz[]" by "k.payment_id" in "$28"),
+    ", claimed_at = ",
+    found!("$33::timestamptz[]" by "k.payment_id" in "$28"),
+    ", failures = ",
+    found!("$34::integer[]" by "k.payment_id" in "$28"),
+    ", parked_at = ",
+    found!("$35::timestamptz[]" by "k.payment_id" in "$28"),
+    ", transaction_seen = ",
+    found!("$36::boolean[]" by "k.payment_id" in "$28"),
+    ", not_found_count = ",
+    found!("$37::integer[]" by "k.payment_id" in "$28"),
+    ", not_found_at = ",
+    found!("$38::timestamptz[]" by "k.payment_id" in "$28"),
+    ", watch_wanted = ",
+    found!("$39::boolean[]" by "k.payment_id" in "$28"),
+    ", watch_step = ",
+    found!("$40::integer[]" by "k.payment_id" in "$28"),
+    " WHERE k.payment_id = ANY($28::bigint[]) RETURNING 1) \
     SELECT (SELECT count(*) FROM moved_stock) AS stock, (SELECT count(*) FROM moved_points) AS points, \
         (SELECT count(*) FROM payments) AS payments, (SELECT count(*) FROM ended) AS orders, \
         (SELECT count(*) FROM checks) AS checks"
@@ -66,32 +91,9 @@ struct Stored {
 #[derive(Default)]
 struct Changed<'a> {
     moves: Moves,
-    payments: Payments<'a>,
-    orders: Orders,
-    checks: Checks,
-}
-
-#[derive(Default)]
-struct Payments<'a> {
-    ids: Vec<i64>,
-    versions: Vec<i64>,
-    statuses: Vec<&'static str>,
-    keys: Vec<Option<&'a str>>,
-    messages: Vec<Option<&'a str>>,
-    sending_ended: Vec<bool>,
-}
-
-#[derive(Default)]
-struct Orders {
-    ids: Vec<i64>,
-    versions: Vec<i64>,
-    statuses: Vec<&'static str>,
-}
-
-#[derive(Default)]
-struct Checks {
-    payments: Vec<i64>,
-    rows: Vec<Check>,
+    payments: BTreeMap<i64, (&'a Versioned<Payment>, bool)>,
+    orders: BTreeMap<i64, &'a Versioned<Order>>,
+    checks: BTreeMap<i64, Check>,
 }
 
 pub(crate) async fn store(connection: &AsyncPgConnection, changes: &[Changes]) -> Result<(), Failure> {
@@ -104,7 +106,7 @@ pub(crate) async fn store(connection: &AsyncPgConnection, changes: &[Changes]) -
     for change in changes {
         changed.add(change)?;
         if let Some(coupon) = &change.coupon_back {
-            coupons.add(coupon, change.payment_id);
+            coupons.add(coupon, change.payment_id)?;
         }
         named.extend(change.hint.iter().map(|key| (change.payment_id, key)));
         // Looked up and named again: it is looked up again.
@@ -132,22 +134,14 @@ pub(crate) async fn store(connection: &AsyncPgConnection, changes: &[Changes]) -
 impl<'a> Changed<'a> {
     fn add(&mut self, change: &'a Changes) -> Result<(), Failure> {
         let id = change.payment_id;
-        if let Some(payment) = &change.payment {
-            self.payments.ids.push(id.get());
-            self.payments.versions.push(payment.version);
-            self.payments.statuses.push(payment.value.status().as_str());
-            self.payments.keys.push(payment.value.key().map(GatewayKey::as_str));
-            self.payments.messages.push(failure_message(&payment.value));
-            self.payments.sending_ended.push(change.sending_ended);
-        }
-        if let Some(order) = &change.order {
-            self.orders.ids.push(change.order_id.get());
-            self.orders.versions.push(order.version);
-            self.orders.statuses.push(order.value.status().as_str());
-        }
-        if let Some(check) = change.check {
-            self.checks.payments.push(id.get());
-            self.checks.rows.push(check);
+        let payment = change.payment.as_ref();
+        let twice = [
+            payment.is_some_and(|new| self.payments.insert(id.get(), (new, change.sending_ended)).is_some()),
+            change.order.as_ref().is_some_and(|new| self.orders.insert(change.order_id.get(), new).is_some()),
+            change.check.is_some_and(|new| self.checks.insert(id.get(), new).is_some()),
+        ];
+        if twice.contains(&true) {
+            return Err(Failure::other(format_args!("payment {id} stands twice in a batch")));
         }
         for back in &change.stock_back {
             self.moves.give_back_stock(id, back.product_id, back.quantity);
@@ -160,47 +154,18 @@ impl<'a> Changed<'a> {
     }
 
     fn is_empty(&self) -> bool {
-        self.moves.is_empty()
-            && self.payments.ids.is_empty()
-            && self.orders.ids.is_empty()
-            && self.checks.payments.is_empty()
+        self.moves.is_empty() && self.payments.is_empty() && self.orders.is_empty() && self.checks.is_empty()
     }
 
     async fn store(self, connection: &AsyncPgConnection) -> Result<(), Failure> {
         let moved = self.moves.expected();
-        let Self { moves, payments, orders, checks: Checks { payments: checked, rows: checks } } = self;
-        let expected = [payments.ids.len(), orders.ids.len(), checked.len()];
-        let times = |of: fn(&Check) -> Option<Timestamp>| checks.iter().map(of).collect::<Vec<_>>();
-        let counts = |of: fn(&Check) -> u32| {
-            checks.iter().map(|check| i32::try_from(of(check)).unwrap_or(i32::MAX)).collect::<Vec<_>>()
-        };
-        let flags = |of: fn(&Check) -> bool| checks.iter().map(of).collect::<Vec<_>>();
-        let stored: Stored = moves
-            .bind(statement(STORE))
-            .numbers(payments.ids)
-            .numbers(payments.versions)
-            .texts(payments.statuses)
-            .texts_or_null(payments.keys)
-            .texts_or_null(payments.messages)
-            .bind::<Array<Bool>, _>(payments.sending_ended)
-            .numbers(orders.ids)
-            .numbers(orders.versions)
-            .texts(orders.statuses)
-            .numbers(checked)
-            .bind::<Array<Nullable<Timestamptz>>, _>(times(|check| check.due_at))
-            .bind::<Array<Nullable<Timestamptz>>, _>(times(|check| check.woken_at))
-            .numbers_or_null(checks.iter().map(|check| check.lease.map(|lease| lease.id)).collect())
-            .bind::<Array<Nullable<Timestamptz>>, _>(times(|check| check.lease.map(|lease| lease.until)))
-            .bind::<Array<Nullable<Timestamptz>>, _>(times(|check| check.claimed_at))
-            .bind::<Array<Integer>, _>(counts(|check| check.failures))
-            .bind::<Array<Nullable<Timestamptz>>, _>(times(|check| check.parked_at))
-            .bind::<Array<Bool>, _>(flags(|check| check.transaction_seen))
-            .bind::<Array<Integer>, _>(counts(|check| check.not_found_count))
-            .bind::<Array<Nullable<Timestamptz>>, _>(times(|check| check.not_found_at))
-            .bind::<Array<Bool>, _>(flags(|check| check.watch_wanted))
-            .bind::<Array<Integer>, _>(counts(|check| check.watch_step))
-            .row(connection)
-            .await?;
+        let Self { moves, payments, orders, checks } = self;
+        let expected = [payments.len(), orders.len(), checks.len()];
+        let statement = bind_payments(moves.bind(statement(STORE)), &payments)
+            .numbers(orders.keys().copied().collect())
+            .numbers(orders.values().map(|order| order.version).collect())
+            .texts(orders.values().map(|order| order.value.status().as_str()).collect());
+        let stored: Stored = bind_checks(statement, &checks).row(connection).await?;
         moved.check(stored.stock, stored.points)?;
         let found = [stored.payments, stored.orders, stored.checks];
         for ((expected, found), what) in
@@ -212,6 +177,47 @@ impl<'a> Changed<'a> {
         }
         Ok(())
     }
+}
+
+/// The parameters $19 to $24.
+fn bind_payments<'a>(
+    statement: Statement<'a>,
+    payments: &BTreeMap<i64, (&'a Versioned<Payment>, bool)>,
+) -> Statement<'a> {
+    let rows = || payments.values().map(|(payment, _)| *payment);
+    statement
+        .numbers(payments.keys().copied().collect())
+        .numbers(rows().map(|payment| payment.version).collect())
+        .texts(rows().map(|payment| payment.value.status().as_str()).collect())
+        .texts_or_null(rows().map(|payment| payment.value.key().map(GatewayKey::as_str)).collect())
+        .texts_or_null(rows().map(|payment| failure_message(&payment.value)).collect())
+        .bind::<Array<Bool>, _>(payments.values().map(|(_, ended)| *ended).collect::<Vec<_>>())
+}
+
+/// The parameters $28 to $40.
+fn bind_checks<'a>(statement: Statement<'a>, checks: &BTreeMap<i64, Check>) -> Statement<'a> {
+    type Times = Array<Nullable<Timestamptz>>;
+    type Counts = Array<Integer>;
+    type Flags = Array<Bool>;
+    let times = |of: fn(&Check) -> Option<Timestamp>| checks.values().map(of).collect::<Vec<_>>();
+    let flags = |of: fn(&Check) -> bool| checks.values().map(of).collect::<Vec<_>>();
+    let counts = |of: fn(&Check) -> u32| {
+        checks.values().map(|check| i32::try_from(of(check)).unwrap_or(i32::MAX)).collect::<Vec<_>>()
+    };
+    statement
+        .numbers(checks.keys().copied().collect())
+        .bind::<Times, _>(times(|check| check.due_at))
+        .bind::<Times, _>(times(|check| check.woken_at))
+        .numbers_or_null(checks.values().map(|check| check.lease.map(|lease| lease.id)).collect())
+        .bind::<Times, _>(times(|check| check.lease.map(|lease| lease.until)))
+        .bind::<Times, _>(times(|check| check.claimed_at))
+        .bind::<Counts, _>(counts(|check| check.failures))
+        .bind::<Times, _>(times(|check| check.parked_at))
+        .bind::<Flags, _>(flags(|check| check.transaction_seen))
+        .bind::<Counts, _>(counts(|check| check.not_found_count))
+        .bind::<Times, _>(times(|check| check.not_found_at))
+        .bind::<Flags, _>(flags(|check| check.watch_wanted))
+        .bind::<Counts, _>(counts(|check| check.watch_step))
 }
 
 fn columns(hints: &[(PaymentId, &GatewayKey)]) -> (Vec<i64>, Vec<String>) {
@@ -237,9 +243,8 @@ async fn end_hints(
     hints: &[(PaymentId, &GatewayKey)],
 ) -> Result<(), Failure> {
     const SQL: &str = "UPDATE callback_inbox i SET looked_up_at = now() \
-        FROM unnest($1::bigint[], $2::text[]) AS d (payment_id, key) \
-        WHERE i.payment_id = d.payment_id AND i.external_payment_key = d.key";
-    let (payments, keys) = columns(hints);
+        WHERE i.payment_id = ANY($1::bigint[]) AND i.payment_id || ' ' || i.external_payment_key = ANY($2::text[])";
+    let (payments, keys) = hints.iter().map(|(id, key)| (id.get(), format!("{id} {key}"))).unzip();
     statement(SQL).numbers(payments).texts(keys).execute(connection).await?;
     Ok(())
 }

@@ -1,18 +1,16 @@
 //! Settling a batch of payments: what is loaded and locked for it, in one round trip.
 
+use crate::coupons;
 use crate::error::{Failure, corrupt};
 use crate::points::{self, AccountRow};
-use crate::rows::{CheckRow, CouponRow, IssuedCouponRow, ItemRow, OrderRow, PaymentRow, holding};
-use crate::schema::{callback_inbox, coupon, issued_coupon, order_item, orders, payment, payment_check};
+use crate::rows::{CheckRow, ItemRow, OrderRow, PaymentRow, payment_columns};
 use crate::statement::{command, statement, when};
-use diesel::sql_types::Timestamptz;
-use diesel::{
-    ExpressionMethods, JoinOnDsl, NullableExpressionMethods, QueryDsl, QueryableByName, SelectableHelper,
-};
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use domain::ports::{CouponHolding, PaymentRecord, Versioned};
+use diesel::QueryableByName;
+use diesel::sql_types::{BigInt, Nullable, Text, Timestamptz};
+use diesel_async::AsyncPgConnection;
+use domain::ports::{CouponHolding, PaymentRecord, StoreError, Versioned};
 use domain::settlement::{Case, Check, Hint, Settling, SettlingNeeds, Shared};
-use domain::{GatewayKey, Order, OrderId, PaymentId, Timestamp};
+use domain::{GatewayKey, IssuedCouponId, Order, OrderId, PaymentId, Timestamp};
 use futures_util::join;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,15 +32,15 @@ pub(crate) async fn open(
     let (begun, now, payments, checks, orders, items, hints, stock, points, owners, coupons) = join!(
         command(connection, "BEGIN"),
         moment(connection),
-        lock_payments(connection, &ids),
-        lock_checks(connection, &ids),
-        find_orders(connection, &ids),
-        find_items(connection, &ids),
-        find_hints(connection, &ids),
+        lock_payments(connection, ids.clone()),
+        lock_checks(connection, ids.clone()),
+        find_orders(connection, ids.clone()),
+        find_items(connection, ids.clone()),
+        find_hints(connection, ids.clone()),
         when(back, lock_stock(connection, of.clone())),
         when(back, lock_points(connection, of.clone())),
-        when(!keys.is_empty(), find_owners(connection, &keys)),
-        when(back, find_coupons(connection, &of)),
+        when(!keys.is_empty(), find_owners(connection, keys.clone())),
+        when(back, coupons::find_used(connection, of.clone())),
     );
     begun?;
     let now = now?;
@@ -58,14 +56,12 @@ pub(crate) async fn open(
         parts.items.entry(item.order_id).or_default().push(item);
     }
     for hint in hints? {
-        parts.hints.entry(hint.0).or_default().push(hint);
+        parts.hints.entry(hint.payment_id).or_default().push(hint);
     }
-    let key_owners = owners?.into_iter().filter_map(owner).collect::<Result<_, _>>()?;
+    let key_owners = owners?.into_iter().map(OwnerRow::into_owner).collect::<Result<_, _>>()?;
     stock?;
     let points = points::accounts(points?)?;
-    for (payment_id, issued, coupon) in coupons? {
-        parts.coupons.insert(payment_id, holding(issued, coupon)?);
-    }
+    parts.coupons = coupons::by_id(coupons?)?;
     let mut cases = BTreeMap::new();
     for row in payments {
         let record = PaymentRecord::try_from(row)?;
@@ -77,15 +73,13 @@ pub(crate) async fn open(
     Ok(Settling { cases, shared: Shared { now, points, key_owners }, with_goods })
 }
 
-type HintRow = (i64, String, Option<i64>);
-
 /// What belongs to payments, by payment or by order.
 struct Parts {
     checks: BTreeMap<i64, CheckRow>,
     orders: BTreeMap<i64, OrderRow>,
     items: BTreeMap<i64, Vec<ItemRow>>,
     hints: BTreeMap<i64, Vec<HintRow>>,
-    coupons: BTreeMap<i64, Versioned<CouponHolding>>,
+    coupons: BTreeMap<IssuedCouponId, Versioned<CouponHolding>>,
 }
 
 impl Parts {
@@ -94,15 +88,17 @@ impl Parts {
         let id = record.payment.id().get();
         let Some(check) = self.checks.remove(&id) else { return Ok(None) };
         let mut hints = Vec::new();
-        for (payment_id, key, lease_id) in self.hints.remove(&id).unwrap_or_default() {
-            let key =
-                GatewayKey::new(key).map_err(|e| corrupt("callback_inbox of payment", payment_id, e))?;
+        for HintRow { payment_id, external_payment_key, lease_id } in
+            self.hints.remove(&id).unwrap_or_default()
+        {
+            let key = GatewayKey::new(external_payment_key)
+                .map_err(|error| corrupt("callback_inbox of payment", payment_id, error))?;
             hints.push(Hint { key, lease_id });
         }
         hints.sort_by(|one, other| one.key.cmp(&other.key));
         Ok(Some(Case {
             order: self.order(record.payment.order_id())?,
-            coupon: self.coupons.remove(&id),
+            coupon: record.issued_coupon_id.and_then(|id| self.coupons.remove(&id)),
             check: Check::try_from(check)?,
             hints,
             record,
@@ -128,113 +124,105 @@ pub(crate) async fn moment(connection: &AsyncPgConnection) -> Result<Timestamp, 
 }
 
 /// `FOR NO KEY UPDATE`: others may still add rows that refer to the payment (a callback), but not change it.
-async fn lock_payments(mut connection: &AsyncPgConnection, ids: &[i64]) -> Result<Vec<PaymentRow>, Failure> {
-    Ok(payment::table
-        .filter(payment::id.eq_any(ids))
-        .order(payment::id)
-        .select(PaymentRow::as_select())
-        .for_no_key_update()
-        .load(&mut connection)
-        .await?)
+async fn lock_payments(connection: &AsyncPgConnection, ids: Vec<i64>) -> Result<Vec<PaymentRow>, Failure> {
+    const SQL: &str = concat!(
+        "SELECT ",
+        payment_columns!(),
+        " FROM payment p WHERE p.id = ANY($1::bigint[]) ORDER BY p.id FOR NO KEY UPDATE"
+    );
+    Ok(statement(SQL).numbers(ids).rows(connection).await?)
 }
 
-async fn lock_checks(mut connection: &AsyncPgConnection, ids: &[i64]) -> Result<Vec<CheckRow>, Failure> {
-    Ok(payment_check::table
-        .filter(payment_check::payment_id.eq_any(ids))
-        .order(payment_check::payment_id)
-        .select(CheckRow::as_select())
-        .for_no_key_update()
-        .load(&mut connection)
-        .await?)
+async fn lock_checks(connection: &AsyncPgConnection, ids: Vec<i64>) -> Result<Vec<CheckRow>, Failure> {
+    const SQL: &str = "SELECT payment_id, due_at, lease_id, leased_until, claimed_at, woken_at, failures, parked_at, \
+            transaction_seen, not_found_count, not_found_at, watch_wanted, watch_step \
+        FROM payment_check WHERE payment_id = ANY($1::bigint[]) ORDER BY payment_id FOR NO KEY UPDATE";
+    Ok(statement(SQL).numbers(ids).rows(connection).await?)
 }
 
-async fn find_orders(mut connection: &AsyncPgConnection, ids: &[i64]) -> Result<Vec<OrderRow>, Failure> {
-    Ok(payment::table
-        .inner_join(orders::table)
-        .filter(payment::id.eq_any(ids))
-        .select(OrderRow::as_select())
-        .load(&mut connection)
-        .await?)
+async fn find_orders(connection: &AsyncPgConnection, ids: Vec<i64>) -> Result<Vec<OrderRow>, Failure> {
+    const SQL: &str = "SELECT id, user_id, status, total_amount, version, placed_at FROM orders \
+        WHERE id = ANY(ARRAY(SELECT p.order_id FROM payment p WHERE p.id = ANY($1::bigint[])))";
+    Ok(statement(SQL).numbers(ids).rows(connection).await?)
 }
 
-async fn find_items(mut connection: &AsyncPgConnection, ids: &[i64]) -> Result<Vec<ItemRow>, Failure> {
-    Ok(order_item::table
-        .inner_join(payment::table.on(payment::order_id.eq(order_item::order_id)))
-        .filter(payment::id.eq_any(ids))
-        .order((order_item::order_id, order_item::product_id))
-        .select(ItemRow::as_select())
-        .load(&mut connection)
-        .await?)
+async fn find_items(connection: &AsyncPgConnection, ids: Vec<i64>) -> Result<Vec<ItemRow>, Failure> {
+    const SQL: &str = "SELECT order_id, product_id, product_name, unit_price, quantity FROM order_item \
+        WHERE order_id = ANY(ARRAY(SELECT p.order_id FROM payment p WHERE p.id = ANY($1::bigint[]))) \
+        ORDER BY order_id, product_id";
+    Ok(statement(SQL).numbers(ids).rows(connection).await?)
 }
 
-async fn find_hints(mut connection: &AsyncPgConnection, ids: &[i64]) -> Result<Vec<HintRow>, Failure> {
-    Ok(callback_inbox::table
-        .filter(callback_inbox::payment_id.eq_any(ids))
-        .filter(callback_inbox::looked_up_at.is_null())
-        .select((callback_inbox::payment_id, callback_inbox::external_payment_key, callback_inbox::lease_id))
-        .load(&mut connection)
-        .await?)
+#[derive(QueryableByName)]
+struct HintRow {
+    #[diesel(sql_type = BigInt)]
+    payment_id: i64,
+    #[diesel(sql_type = Text)]
+    external_payment_key: String,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    lease_id: Option<i64>,
 }
 
-type OwnerRow = (i64, Option<String>);
+async fn find_hints(connection: &AsyncPgConnection, ids: Vec<i64>) -> Result<Vec<HintRow>, Failure> {
+    const SQL: &str = "SELECT payment_id, external_payment_key, lease_id FROM callback_inbox \
+        WHERE payment_id = ANY($1::bigint[]) AND looked_up_at IS NULL";
+    Ok(statement(SQL).numbers(ids).rows(connection).await?)
+}
+
+#[derive(QueryableByName)]
+struct OwnerRow {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+    #[diesel(sql_type = Text)]
+    external_payment_key: String,
+}
 
 /// Not locked: who becomes an owner meanwhile is found by the unique index.
-async fn find_owners(mut connection: &AsyncPgConnection, keys: &[&str]) -> Result<Vec<OwnerRow>, Failure> {
-    Ok(payment::table
-        .filter(payment::external_payment_key.eq_any(keys))
-        .select((payment::id, payment::external_payment_key))
-        .load(&mut connection)
-        .await?)
+async fn find_owners(connection: &AsyncPgConnection, keys: Vec<&str>) -> Result<Vec<OwnerRow>, Failure> {
+    const SQL: &str = "SELECT id, external_payment_key FROM payment \
+        WHERE external_payment_key IS NOT NULL AND external_payment_key = ANY($1::text[])";
+    Ok(statement(SQL).texts(keys).rows(connection).await?)
 }
 
-fn owner((id, key): OwnerRow) -> Option<Result<(GatewayKey, PaymentId), Failure>> {
-    let bad = |error: &dyn std::fmt::Display| Failure::from(corrupt("payment", id, error));
-    let key = GatewayKey::new(key?).map_err(|error| bad(&error));
-    let owner = PaymentId::new(id).map_err(|error| bad(&error));
-    Some(key.and_then(|key| owner.map(|owner| (key, owner))))
+impl OwnerRow {
+    fn into_owner(self) -> Result<(GatewayKey, PaymentId), StoreError> {
+        let key = GatewayKey::new(self.external_payment_key);
+        let key = key.map_err(|error| corrupt("payment", self.id, error))?;
+        let owner = PaymentId::new(self.id).map_err(|error| corrupt("payment", self.id, error))?;
+        Ok((key, owner))
+    }
 }
 
 /// Of orders that may give it back. Their items never change, and their payments are locked by now.
 async fn lock_stock(connection: &AsyncPgConnection, ids: Vec<i64>) -> Result<usize, Failure> {
-    const SQL: &str = "SELECT s.product_id FROM stock s WHERE s.product_id IN (\
-            SELECT i.product_id FROM payment p JOIN order_item i ON i.order_id = p.order_id \
-            WHERE p.id = ANY($1::bigint[]) AND p.status IN ('PENDING', 'IN_PROGRESS')) \
-        ORDER BY s.product_id FOR UPDATE OF s";
+    const SQL: &str = "SELECT product_id FROM stock WHERE product_id = ANY(ARRAY(\
+            SELECT i.product_id FROM order_item i WHERE i.order_id = ANY(ARRAY(\
+                SELECT p.order_id FROM payment p \
+                WHERE p.id = ANY($1::bigint[]) AND p.status IN ('PENDING', 'IN_PROGRESS'))))) \
+        ORDER BY product_id FOR UPDATE";
     Ok(statement(SQL).numbers(ids).execute(connection).await?)
 }
 
 /// Of buyers who may get some back.
 async fn lock_points(connection: &AsyncPgConnection, ids: Vec<i64>) -> Result<Vec<AccountRow>, Failure> {
-    const SQL: &str = "SELECT a.user_id, a.balance FROM point_account a WHERE a.user_id IN (\
+    const SQL: &str = "SELECT user_id, balance FROM point_account WHERE user_id = ANY(ARRAY(\
             SELECT p.user_id FROM payment p \
-            WHERE p.id = ANY($1::bigint[]) AND p.status IN ('PENDING', 'IN_PROGRESS') AND p.used_point > 0) \
-        ORDER BY a.user_id FOR NO KEY UPDATE OF a";
+            WHERE p.id = ANY($1::bigint[]) AND p.status IN ('PENDING', 'IN_PROGRESS') AND p.used_point > 0)) \
+        ORDER BY user_id FOR NO KEY UPDATE";
     Ok(statement(SQL).numbers(ids).rows(connection).await?)
-}
-
-type UsedRow = (i64, IssuedCouponRow, CouponRow);
-
-async fn find_coupons(mut connection: &AsyncPgConnection, ids: &[i64]) -> Result<Vec<UsedRow>, Failure> {
-    Ok(payment::table
-        .inner_join(issued_coupon::table.on(payment::issued_coupon_id.eq(issued_coupon::id.nullable())))
-        .inner_join(coupon::table.on(issued_coupon::coupon_id.eq(coupon::id)))
-        .filter(payment::id.eq_any(ids))
-        .select((payment::id, IssuedCouponRow::as_select(), CouponRow::as_select()))
-        .load(&mut connection)
-        .await?)
 }
 
 /// See [`crate::connecting`].
 pub(crate) async fn prepare(connection: &AsyncPgConnection) -> Result<(), Failure> {
     moment(connection).await?;
-    lock_payments(connection, &[]).await?;
-    lock_checks(connection, &[]).await?;
-    find_orders(connection, &[]).await?;
-    find_items(connection, &[]).await?;
-    find_hints(connection, &[]).await?;
-    find_owners(connection, &[]).await?;
+    lock_payments(connection, Vec::new()).await?;
+    lock_checks(connection, Vec::new()).await?;
+    find_orders(connection, Vec::new()).await?;
+    find_items(connection, Vec::new()).await?;
+    find_hints(connection, Vec::new()).await?;
+    find_owners(connection, Vec::new()).await?;
     lock_stock(connection, Vec::new()).await?;
     lock_points(connection, Vec::new()).await?;
-    find_coupons(connection, &[]).await?;
+    coupons::find_used(connection, Vec::new()).await?;
     Ok(())
 }

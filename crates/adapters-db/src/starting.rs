@@ -24,7 +24,8 @@ pub(crate) async fn start(
             SELECT id FROM payment WHERE id = ANY($1::bigint[]) ORDER BY id FOR NO KEY UPDATE), \
         started AS (\
             UPDATE payment p SET status = 'IN_PROGRESS', version = 1, updated_at = now() \
-            FROM locked l WHERE p.id = l.id AND p.status = 'PENDING' AND p.version = 0 RETURNING p.id), \
+            WHERE p.id = ANY(ARRAY(SELECT id FROM locked)) AND p.status = 'PENDING' AND p.version = 0 \
+            RETURNING p.id), \
         events AS (\
             INSERT INTO payment_event (payment_id, from_status, to_status, cause, reason) \
             SELECT id, 'PENDING', 'IN_PROGRESS', 'api', 'asking the gateway' FROM started) \

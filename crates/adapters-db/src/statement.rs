@@ -100,6 +100,17 @@ impl Query for Statement<'_> {
     type SqlType = Untyped;
 }
 
+/// The element of an array that belongs to a row: `found!("$2::text[]" by "p.id" in "$1")`, where $1 holds ids ascending.
+///
+/// Rows are found by `= ANY`, not by a join with the arrays: of one table there is one plan, its index, whatever the
+/// statistics say. A join that was planned while the table was empty reads the whole table until the next ANALYZE.
+macro_rules! found {
+    ($array:literal by $id:literal in $ids:literal) => {
+        concat!("(", $array, ")[width_bucket(", $id, ", ", $ids, "::bigint[])]")
+    };
+}
+pub(crate) use found;
+
 /// A command without parameters or rows, such as BEGIN.
 pub(crate) async fn command(mut connection: &AsyncPgConnection, sql: &'static str) -> Result<(), Failure> {
     Ok(connection.batch_execute(sql).await?)

@@ -71,7 +71,7 @@ const CHECKS: &str = concat!(
     "SELECT p.id, p.order_id, p.status, p.paid_amount, p.created_at, \
         c.next_at AS due_at, CASE WHEN c.leased_until > now() THEN c.leased_until END AS leased_until, \
         c.failures, c.parked_at IS NOT NULL AS parked \
-    FROM payment_check c JOIN payment p ON p.id = c.payment_id WHERE ",
+    FROM ",
     looked_at!(),
     " ORDER BY parked DESC, due_at NULLS LAST, id LIMIT $1"
 );
@@ -83,10 +83,9 @@ const AGES: &str = concat!(
         count(*) FILTER (WHERE age >= $2 AND age < $3) AS third, \
         count(*) FILTER (WHERE age >= $3) AS older \
     FROM (SELECT (extract(epoch FROM now() - p.created_at) * 1000000)::bigint AS age \
-        FROM payment_check c JOIN payment p ON p.id = c.payment_id \
-        WHERE p.status IN ('PENDING', 'IN_PROGRESS') AND ",
+        FROM ",
     looked_at!(),
-    ") AS ages"
+    " WHERE p.status IN ('PENDING', 'IN_PROGRESS')) AS ages"
 );
 
 pub(crate) async fn worklist(connection: &AsyncPgConnection, limit: u32) -> Result<Worklist, Failure> {

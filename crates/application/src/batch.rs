@@ -241,9 +241,10 @@ impl<W: Work> Batcher<W> {
         let until = Instant::now() + self.limits.wait;
         let mut outcomes = Vec::with_capacity(members.len());
         for member in members {
-            // A database that is away would let the last ones wait for all before them.
+            // A database that is away would let the last ones wait for all before them. What the whole batch failed for is
+            // perhaps another member's fault.
             if Instant::now() >= until {
-                outcomes.push(Err(error.clone().into()));
+                outcomes.push(self.refused(BatchError::TooLate));
                 continue;
             }
             let alone = self.work.run(slice::from_ref(member)).await;

@@ -71,9 +71,11 @@ pub(crate) async fn examine_claimed(io: &mut Io, policy: &Policy, claim: Claim, 
 /// we are somebody else to it, and "no such transaction" means nothing.
 pub(crate) async fn knows_last_paid(io: &mut Io) -> bool {
     match io.queries().last_paid_key().await {
-        Ok(Some((merchant, key))) => {
-            matches!(io.gateway().find_by_key(&merchant, &key).await, Ok(Lookup::Found(_)))
-        }
+        Ok(Some((merchant, key))) => matches!(
+            io.gateway().find_by_key(&merchant, &key).await,
+            // What it says of it may be odd: it has it.
+            Ok(Lookup::Found(_)) | Err(LookupError::Odd { .. })
+        ),
         // Nothing was ever paid: there is nothing to hold it against.
         Ok(None) => true,
         Err(_) => false,
@@ -125,8 +127,16 @@ pub async fn investigate(io: &mut Io, policy: &Policy, claim: &Claim) -> Result<
     }
     for hint in claim.hints.iter().take(policy.max_hints.max(1)) {
         let known = payment.key() == Some(hint) || listed.iter().any(|transaction| transaction.key == *hint);
-        if !known && let Lookup::Found(transaction) = gateway.find_by_key(merchant, hint).await? {
-            findings.hinted.push(transaction);
+        if !known {
+            match gateway.find_by_key(merchant, hint).await {
+                Ok(Lookup::Found(transaction)) => findings.hinted.push(transaction),
+                Ok(Lookup::NotFound) => {}
+                // It is not on our order's list: what is odd about it is no fault of this payment.
+                Err(LookupError::Odd { what }) => {
+                    tracing::warn!(%order_ref, key = %hint, what = what.label(), "a callback named a transaction of no use");
+                }
+                Err(error) => return Err(error),
+            }
         }
         findings.hints_asked.push(hint.clone());
     }

@@ -1,7 +1,8 @@
 //! What the oracle remembers of a run.
 
+use crate::draws::Life;
 use crate::kinds::Kind;
-use domain::{PaymentId, ProductId, UserId};
+use domain::{GatewayKey, PaymentId, ProductId, UserId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -45,6 +46,17 @@ pub struct OrderBook {
     pub look_ups: BTreeMap<u64, u64>,
 }
 
+/// What the gateway said to a program since it last claimed payments.
+#[derive(Debug, Clone, Default)]
+pub struct Turn {
+    /// Keys of our payments that it did not know.
+    pub lost: BTreeSet<GatewayKey>,
+    /// It knew the transaction that was last paid by.
+    pub proved: bool,
+    /// Some look-up brought no answer, or one of no use.
+    pub failed: bool,
+}
+
 /// What the oracle remembers.
 #[derive(Debug, Default)]
 pub struct Books {
@@ -62,6 +74,8 @@ pub struct Books {
     pub answers: BTreeMap<(UserId, String), String>,
     /// When each payment was stored first, whatever the database's clock said.
     pub placed: BTreeMap<PaymentId, Instant>,
+    /// By program, what it learned of the payments that it examines.
+    pub turns: BTreeMap<Life, Turn>,
     /// When each payment ended.
     pub ended: BTreeMap<PaymentId, Instant>,
 }

@@ -1,21 +1,22 @@
 //! The buyers: they order, hang up, ask again, and remember what they were told.
 
 use crate::books::Told;
-use crate::flow::{Stage, flow};
+use crate::flow::{Stage, flow, is_sick};
 use crate::kinds::Kind;
 use crate::network::some_app;
+use crate::plan::Crowd;
 use crate::process::{Process, Running};
 use crate::world::{CANARY_CARD, World, lock};
 use application::{Idempotency, PlaceOrder, PlaceOrderError, PlaceOrderOutcome};
-use domain::placement::OrderLines;
-use domain::ports::{OrderView, StoredAnswer};
+use domain::placement::{OrderLines, PlacementError};
+use domain::ports::{Cause, OrderView, StoredAnswer};
 use domain::{CardType, Discount, IssuedCouponId, Money, OrderStatus, ProductId, Quantity, Stock, UserId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use test_support::{Site, TestEntropy};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 /// What is for sale, and who has what.
 #[derive(Debug, Clone, Default)]
@@ -25,11 +26,17 @@ pub struct Shop {
     coupons: Vec<(UserId, IssuedCouponId)>,
 }
 
+/// The place of the scarce product.
+const SCARCE: usize = 1;
+
 /// The server answers the buyer.
 const ANSWER: Site = Site { within: "http", call: "order answer" };
 
 /// Longest that a flow may take in a run where nothing disturbs it (spec 01 section 3: the order API promises 5 s).
 const PROMISE: Duration = Duration::from_secs(5);
+
+/// Longer than any program stands still, and any order takes.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Fills the shop, before any fault.
 pub async fn open_shop(world: &Arc<World>) -> anyhow::Result<Shop> {
@@ -37,7 +44,7 @@ pub async fn open_shop(world: &Arc<World>) -> anyhow::Result<Shop> {
     let store = world.database.store();
     let tx = store.begin("open_shop").await?;
     let mut shop = Shop::default();
-    // The second one is scarce: buyers race for it.
+    // Buyers race for the one that is scarce.
     for (price, pieces) in [(1000, 10_000), (700, 5), (35_000, 200), (1, 10_000)] {
         let id = tx.insert_product("product", Money::new(price)?, Stock::new(pieces)?).await?;
         lock(&world.books).initial_stock.insert(id, pieces);
@@ -51,7 +58,7 @@ pub async fn open_shop(world: &Arc<World>) -> anyhow::Result<Shop> {
     let users = i64::try_from(world.plan.clients.div_ceil(2)).unwrap_or(1);
     for id in 1..=users {
         let user = UserId::new(id)?;
-        let amount = Money::new(20_000)?;
+        let amount = Money::new(if world.plan.is_crowded() { 100_000 } else { 20_000 })?;
         let account = tx.lock_points(user).await?.charge(amount)?;
         let kind = domain::ports::PointEntryKind::Charge;
         tx.save_points(&domain::ports::PointEntry { account, kind, amount, payment_id: None }).await?;
@@ -73,8 +80,8 @@ pub async fn buyer(world: Arc<World>, shop: Shop, index: usize) {
     let gap = u64::try_from(world.plan.workload.as_millis()).unwrap_or(1) / orders;
     for nth in 0..orders {
         // Often in one rush, so that orders meet.
-        let wait = if draw.percent(if world.plan.crowded { 80 } else { 30 }) {
-            draw.below(400)
+        let wait = if draw.percent(if world.plan.is_crowded() { 90 } else { 30 }) {
+            draw.below(if world.plan.is_crowded() { 100 } else { 400 })
         } else {
             draw.below(gap)
         };
@@ -100,13 +107,13 @@ pub async fn order_after_the_faults(world: &Arc<World>, shop: &Shop, nth: u64) -
         return served;
     };
     let asked = Instant::now();
-    match send(world, &process, &running, command).await {
-        Ok((Ok(outcome), _)) => {
+    match answered(world, send(world, &process, &running, command)).await.map(|answer| answer.outcome) {
+        Some(Ok(outcome)) => {
             served = !matches!(&outcome, PlaceOrderOutcome::CircuitOpen { .. });
             note(world, user, &outcome, None);
         }
-        Ok((Err(error), _)) => world.violation("I9", 0, format!("an order after the faults: {error:?}")),
-        Err(_) => world.violation("I9", 0, "an order after the faults died"),
+        Some(Err(error)) => world.violation("I9", 0, format!("an order after the faults: {error:?}")),
+        None => world.violation("I9", 0, "an order after the faults died"),
     }
     promise(world, asked);
     sleep(Duration::from_millis(draw.below(3000))).await;
@@ -114,12 +121,17 @@ pub async fn order_after_the_faults(world: &Arc<World>, shop: &Shop, nth: u64) -
 }
 
 fn command(world: &World, shop: &Shop, draw: &TestEntropy, index: usize, nth: u64) -> Option<PlaceOrder> {
-    let at = if world.plan.crowded { 0 } else { index };
+    let together = world.plan.crowd == Crowd::Together;
+    let at = if together { 0 } else { index };
     let user = *shop.users.get(at % shop.users.len().max(1))?;
     let mut lines = Vec::new();
     for _ in 0..=draw.below(3) {
-        let variety = if world.plan.crowded { 1 } else { shop.products.len() as u64 };
-        let at = usize::try_from(draw.below(variety)).ok()?;
+        let variety = if together { 1 } else { shop.products.len() as u64 };
+        let mut at = usize::try_from(draw.below(variety)).ok()?;
+        // Few want what is scarce, or most orders of a crowd would be refused.
+        if at == SCARCE && draw.percent(60) {
+            at = 0;
+        }
         let quantity = Quantity::new(i64::try_from(1 + draw.below(3)).ok()?).ok()?;
         lines.push((*shop.products.get(at)?, quantity));
     }
@@ -132,7 +144,7 @@ fn command(world: &World, shop: &Shop, draw: &TestEntropy, index: usize, nth: u6
         world.violation("F14", 0, "repeated lines of a product are not added up");
     }
     let mut command = plain(user, lines, None);
-    if draw.percent(if world.plan.crowded { 90 } else { 30 }) {
+    if draw.percent(if together { 90 } else { 30 }) {
         command.use_point = Money::new(i64::try_from(draw.below(3000)).ok()?).ok()?;
     }
     if draw.percent(5) {
@@ -168,7 +180,7 @@ fn idempotency(key: String, content: u8) -> Idempotency {
     let render = Arc::new(|outcome: &PlaceOrderOutcome| StoredAnswer {
         status: 200,
         body: view(outcome).map_or_else(String::new, |view| {
-            format!("{} {}", view.order.id(), view.payment.payment.value.status())
+            format!("{} {}", view.order.id(), view.payment.payment.status())
         }),
     });
     Idempotency { key, fingerprint: [content; 32], render }
@@ -181,26 +193,54 @@ fn view(outcome: &PlaceOrderOutcome) -> Option<&OrderView> {
         | PlaceOrderOutcome::Confirming(view)
         | PlaceOrderOutcome::Refused { order: view, .. }
         | PlaceOrderOutcome::CircuitOpen { order: view, .. }
-        | PlaceOrderOutcome::GatewayUnavailable { order: view, .. } => Some(view),
+        | PlaceOrderOutcome::GatewayUnavailable { order: view, .. }
+        | PlaceOrderOutcome::NotSent { order: view, .. } => Some(view),
         PlaceOrderOutcome::Replayed(_) => None,
     }
 }
 
-type Answer = (Result<PlaceOrderOutcome, PlaceOrderError>, i64);
+/// What a request came to: the answer, the order that was stored for it (0: none), and whether it could not be stored by
+/// a fault of its own.
+struct Answer {
+    outcome: Result<PlaceOrderOutcome, PlaceOrderError>,
+    order: i64,
+    sick: bool,
+}
 
 /// The request in the server's own task, which no connection owns.
 fn send(
     world: &Arc<World>,
     process: &Arc<Process>,
     running: &Running,
-    command: PlaceOrder,
+    mut command: PlaceOrder,
 ) -> JoinHandle<Answer> {
     let (application, server, world) = (running.application.clone(), Arc::clone(process), Arc::clone(world));
+    let outside = Arc::clone(&world);
+    command.placed = Some(Arc::new(move |view: &OrderView| stored(&outside, view)));
     process.spawn(0, Stage::Ordering, async move {
         let outcome = application.place_order(command).await;
         server.step(&world, ANSWER).await;
-        (outcome, flow())
+        Answer { outcome, order: flow(), sick: is_sick() }
     })
+}
+
+/// Whoever is told of an order is told of one that is stored.
+fn stored(world: &World, view: &OrderView) {
+    let id = view.order.id();
+    if !world.database.read(|tables| tables.orders.contains_key(&id)) {
+        world.violation("definite answer", id.get(), "told of an order that is not stored");
+    }
+}
+
+/// Waits for the answer: some answer comes, whatever happens. `None`: the server died, or hangs.
+async fn answered(world: &World, answer: JoinHandle<Answer>) -> Option<Answer> {
+    match timeout(PATIENCE, answer).await {
+        Ok(answer) => answer.ok(),
+        Err(_) => {
+            world.violation("A11", 0, format!("an order was not answered within {PATIENCE:?}"));
+            None
+        }
+    }
 }
 
 /// One order, with all the impatience of a buyer.
@@ -230,8 +270,8 @@ async fn order(world: &Arc<World>, draw: &TestEntropy, command: PlaceOrder) {
                 return;
             }
         } else {
-            match answer.await {
-                Ok((Ok(outcome), order)) => {
+            match answered(world, answer).await {
+                Some(Answer { outcome: Ok(outcome), order, .. }) => {
                     promise(world, asked);
                     note(world, &user, &outcome, key.as_deref());
                     look(world, draw, user, order).await;
@@ -239,8 +279,8 @@ async fn order(world: &Arc<World>, draw: &TestEntropy, command: PlaceOrder) {
                         return;
                     }
                 }
-                Ok((Err(error), order)) => {
-                    refused(world, &error, order);
+                Some(Answer { outcome: Err(error), order, sick }) => {
+                    refused(world, &command, &error, order, sick);
                     let again = matches!(
                         error,
                         PlaceOrderError::Unavailable(_)
@@ -253,8 +293,8 @@ async fn order(world: &Arc<World>, draw: &TestEntropy, command: PlaceOrder) {
                     }
                 }
                 // The server died: nobody knows. Only with a key is asking again safe.
-                Err(_) if key.is_none() => return,
-                Err(_) => {}
+                None if key.is_none() => return,
+                None => {}
             }
         }
         sleep(Duration::from_millis(200 + draw.below(9000))).await;
@@ -266,14 +306,16 @@ async fn at_once(world: &Arc<World>, command: &PlaceOrder) {
     if let Some((process, running)) = some_app(world) {
         sleep(Duration::from_millis(world.chance(Kind::RepeatAtOnce).below(20))).await;
         let second = send(world, &process, &running, command.clone());
-        let (world, user) = (Arc::clone(world), command.user_id);
-        let key = command.idempotency.as_ref().map(|idempotency| idempotency.key.clone());
+        let (world, command) = (Arc::clone(world), command.clone());
         let tasks = world.tasks.clone();
         tasks.spawn(async move {
-            match second.await {
-                Ok((Ok(outcome), _)) => note(&world, &user, &outcome, key.as_deref()),
-                Ok((Err(error), order)) => refused(&world, &error, order),
-                Err(_) => {}
+            let key = command.idempotency.as_ref().map(|idempotency| idempotency.key.as_str());
+            match answered(&world, second).await {
+                Some(Answer { outcome: Ok(outcome), .. }) => note(&world, &command.user_id, &outcome, key),
+                Some(Answer { outcome: Err(error), order, sick }) => {
+                    refused(&world, &command, &error, order, sick);
+                }
+                None => {}
             }
         });
     }
@@ -285,7 +327,8 @@ async fn reuse(world: &Arc<World>, command: &PlaceOrder) {
         sleep(Duration::from_millis(100)).await;
         let mut other = command.clone();
         other.idempotency = Some(idempotency(first.key.clone(), 2));
-        if let Ok((Ok(outcome), order)) = send(world, &process, &running, other).await {
+        let answer = answered(world, send(world, &process, &running, other)).await;
+        if let Some(Answer { outcome: Ok(outcome), order, .. }) = answer {
             // The first one may never have come to its COMMIT: then the key is this one's.
             let taken = matches!(outcome, PlaceOrderOutcome::Replayed(_));
             if taken {
@@ -308,6 +351,7 @@ fn note(world: &World, user: &UserId, outcome: &PlaceOrderOutcome, key: Option<&
         return;
     }
     let Some(view) = view(outcome) else { return };
+    stored(world, view);
     let order = view.order.id().get();
     world.tell(order, "told", || {
         let name = format!("{outcome:?}");
@@ -324,14 +368,15 @@ fn note(world: &World, user: &UserId, outcome: &PlaceOrderOutcome, key: Option<&
         PlaceOrderOutcome::Paid(_) => Some(Told::Paid),
         PlaceOrderOutcome::Refused { .. }
         | PlaceOrderOutcome::CircuitOpen { .. }
-        | PlaceOrderOutcome::GatewayUnavailable { .. } => Some(Told::Cancelled),
+        | PlaceOrderOutcome::GatewayUnavailable { .. }
+        | PlaceOrderOutcome::NotSent { .. } => Some(Told::Cancelled),
         PlaceOrderOutcome::InProgress(_)
         | PlaceOrderOutcome::Confirming(_)
         | PlaceOrderOutcome::Replayed(_) => None,
     };
     remember(world, order, told);
     if let Some(key) = key {
-        let body = format!("{order} {}", view.payment.payment.value.status());
+        let body = format!("{order} {}", view.payment.payment.status());
         let place = (*user, key.to_owned());
         let before = lock(&world.books).answers.insert(place, body);
         if before.is_some_and(|before| before.split(' ').next() != Some(&order.to_string())) {
@@ -348,21 +393,61 @@ fn remember(world: &World, order: i64, told: Option<Told>) {
     }
 }
 
-/// An error must mean what it says: no order, unless it says that nobody knows.
-fn refused(world: &World, error: &PlaceOrderError, order: i64) {
+/// An error must mean what it says: no order, unless it says that nobody knows; and it must be this order's own.
+fn refused(world: &World, command: &PlaceOrder, error: &PlaceOrderError, order: i64, sick: bool) {
     world.tell(order, "refused", || format!("the buyer is told {error:?}"));
     if order != 0 && !matches!(error, PlaceOrderError::OutcomeUnknown) {
         world.violation("definite answer", order, format!("{error:?}, but the order was stored"));
     }
-    if let PlaceOrderError::Internal(source) = error {
-        world.violation("defect", order, format!("internal error: {source:?}"));
+    let own = match error {
+        PlaceOrderError::Internal(_) => sick,
+        PlaceOrderError::Placement(error) => is_own(command, error),
+        PlaceOrderError::Conflict => {
+            command.issued_coupon_id.is_some() || world.plan.is_crowded() || is_disturbed(world)
+        }
+        PlaceOrderError::Unavailable(_) => world.plan.is_crowded() || is_disturbed(world),
+        PlaceOrderError::OutcomeUnknown => is_disturbed(world),
+        PlaceOrderError::IdempotencyInProgress | PlaceOrderError::IdempotencyKeyReused => {
+            command.idempotency.is_some()
+        }
+    };
+    if !own {
+        world.violation(
+            "needless refusal",
+            order,
+            format!("told {error:?}, which is no fault of this order"),
+        );
     }
+}
+
+/// A rule that this order can break: only two products are scarce, and who wants no points or coupon can't lack them.
+fn is_own(command: &PlaceOrder, error: &PlacementError) -> bool {
+    let scarce = |id: ProductId| (2..=3).contains(&id.get());
+    match error {
+        PlacementError::Stock(_) => command.lines.product_ids().into_iter().any(scarce),
+        PlacementError::Coupon(_) => command.issued_coupon_id.is_some(),
+        // More points than are there, or than the order costs.
+        PlacementError::Point(_) | PlacementError::Payment(_) | PlacementError::Overflow(_) => {
+            command.use_point.is_positive()
+        }
+        PlacementError::TooManyItems
+        | PlacementError::Quantity(_)
+        | PlacementError::UnknownProduct { .. }
+        | PlacementError::Order(_)
+        | PlacementError::CardRequired => false,
+    }
+}
+
+/// Something befell programs or database, so that an order may be refused that is all right.
+fn is_disturbed(world: &World) -> bool {
+    let groups = ["database", "process"];
+    lock(&world.counts).struck.keys().any(|kind| groups.contains(&kind.group()) || *kind == Kind::LaneDies)
 }
 
 /// The API's promise, in runs that disturb neither programs nor database.
 fn promise(world: &World, asked: Instant) {
-    let disturbed = world.plan.crowded
-        || world.plan.faults.iter().any(|kind| matches!(kind.group(), "database" | "process"));
+    let disturbed = world.plan.is_crowded()
+        || world.plan.faults.iter().any(|kind| matches!(kind.group(), "database" | "process" | "batch"));
     let took = asked.elapsed();
     if !disturbed && took > PROMISE {
         world.violation("A11", flow(), format!("an order took {took:?}"));
@@ -385,6 +470,9 @@ async fn look(world: &Arc<World>, draw: &TestEntropy, user: UserId, order: i64) 
             world.violation("I16", order, "a stranger saw the order");
         }
         if let Ok(Some(view)) = queries.order(Some(user), order_id).await {
+            if world.strikes(Kind::Sync, order) {
+                sync(&world, &view).await;
+            }
             let told = match view.order.status() {
                 OrderStatus::Paid => Some(Told::Paid),
                 OrderStatus::Cancelled => Some(Told::Cancelled),
@@ -393,4 +481,16 @@ async fn look(world: &Arc<World>, draw: &TestEntropy, user: UserId, order: i64) 
             remember(&world, order, told);
         }
     });
+}
+
+/// Has the payment looked at: it must not matter when, nor how often.
+async fn sync(world: &Arc<World>, view: &OrderView) {
+    let Some((process, running)) = some_app(world) else { return };
+    let (order, payment_id) = (view.order.id().get(), view.payment.payment.id());
+    let synced = process.spawn(order, Stage::Examining, async move {
+        running.application.sync_payment(payment_id, Cause::Operator).await
+    });
+    if let Ok(Ok(None)) = synced.await {
+        world.violation("definite answer", order, "a payment that was there is not there any more");
+    }
 }

@@ -45,6 +45,14 @@ async fn strike(world: &Arc<World>, kind: Kind) {
             *lock(&world.database_back) = now + span;
             lasting(world, kind, span);
         }
+        Kind::SessionsSpoilt => {
+            let role = if chance.percent(60) { Role::App } else { Role::Reconciler };
+            if let Some(process) = some(world, kind, role) {
+                let span = between(500, 60_000);
+                lasting(world, kind, span);
+                process.spoil(span);
+            }
+        }
         Kind::ClockBack => {
             let by = between(1_000, 600_000);
             lasting(world, kind, by);
@@ -118,16 +126,18 @@ async fn forge(world: &Arc<World>, kind: Kind) {
     let chance = world.chance(kind);
     let picked = {
         let gateway = lock(&world.gateway);
-        let count = u64::try_from(gateway.all().len()).unwrap_or_default();
-        let pick = || gateway.all().get(usize::try_from(chance.below(count)).unwrap_or_default()).cloned();
+        let ours: Vec<_> = gateway.all().iter().filter(|transaction| transaction.order != 0).collect();
+        let count = u64::try_from(ours.len()).unwrap_or_default();
+        let pick =
+            || ours.get(usize::try_from(chance.below(count)).unwrap_or_default()).map(|one| (*one).clone());
         pick().zip(pick())
     };
     let Some((one, other)) = picked else { return };
-    let order = one.order_ref.as_str().parse().unwrap_or_default();
+    let order = one.order;
     world.struck(kind, order);
     match kind {
         Kind::ForgedWithoutToken => {
-            network::deliver_without_token(world, order).await;
+            network::deliver_without_token(world, order, one.order_ref).await;
         }
         Kind::ForgedToken => {
             let wrong = format!("{:064x}", chance.next_u64());

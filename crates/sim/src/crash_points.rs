@@ -69,56 +69,57 @@ const fn sites(id: &'static str, what: &'static str, sites: &'static [At]) -> Cr
 const COMMIT: &str = "tx.commit";
 const STORED: &str = "tx.commit, stored";
 const BEGIN: &str = "store.begin";
-const RECORDED: &str = "tx.record_discrepancy, done";
+const RECORDED: &str = "tx.store_discrepancies, done";
+const ANNOUNCED: &str = "store.announce_ended";
 
 use Stage::{Answered, BetweenItems, Examining, FirstCommitSent, Ordering, Placed, Reading, Receiving, Turn};
 
-/// C1 to C30.
+/// C1 to C30. A transaction that is done in batches belongs to the point of the task that leads it.
 pub static CRASH_POINTS: [CrashPoint; COUNT] = [
-    sites("C1", "before BEGIN", &[At(Ordering, "place_order", BEGIN)]),
-    sites("C2", "between the statements of TX1", &[At(Ordering, "place_order", "*")]),
+    sites("C1", "before BEGIN", &[At(Ordering, "place_orders", BEGIN)]),
+    sites("C2", "between the statements of TX1", &[At(Ordering, "place_orders", "*")]),
     sites(
         "C3",
         "TX1's COMMIT sent, or unknown",
-        &[At(Ordering, "place_order", COMMIT), At(FirstCommitSent, "", "queries.order")],
+        &[At(Ordering, "place_orders", COMMIT), At(FirstCommitSent, "", "queries.order")],
     ),
     sites(
         "C4",
         "after TX1",
         &[
-            At(Ordering, "place_order", STORED),
-            At(Ordering, "start_payment", BEGIN),
-            At(Ordering, "start_payment", "*"),
-            At(Ordering, "start_payment", COMMIT),
+            At(Ordering, "place_orders", STORED),
+            At(Ordering, "start_payments", BEGIN),
+            At(Ordering, "start_payments", "*"),
+            At(Ordering, "start_payments", COMMIT),
             At(Placed, "", "queries.order"),
         ],
     ),
     sites(
         "C5",
         "before the bytes of attempt n",
-        &[At(Ordering, "start_payment", STORED), At(Ordering, "gateway", "request")],
+        &[At(Ordering, "start_payments", STORED), At(Ordering, "gateway", "request")],
     ),
     sites("C6", "after the bytes, before the answer", &[At(Ordering, "gateway", "request sent")]),
     sites(
         "C7",
         "after the answer, before TX2",
-        &[At(Ordering, "gateway", "request answered"), At(Ordering, "record_answer", BEGIN)],
+        &[At(Ordering, "gateway", "request answered"), At(Ordering, "settle", BEGIN)],
     ),
     sites(
         "C8",
         "in back-off, in the probe",
         &[At(Ordering, "gateway", "look-up"), At(Ordering, "gateway", "look-up answered")],
     ),
-    sites("C9", "inside TX2", &[At(Ordering, "record_answer", "*")]),
-    sites("C10", "TX2's COMMIT unknown", &[At(Ordering, "record_answer", COMMIT)]),
+    sites("C9", "inside TX2", &[At(Ordering, "settle", "*")]),
+    sites("C10", "TX2's COMMIT unknown", &[At(Ordering, "settle", COMMIT)]),
     sites(
         "C11",
         "after TX2, before the reply",
         &[
-            At(Ordering, "record_answer", STORED),
-            At(Answered, "claim_payment", "*"),
-            At(Answered, "claim_payment", COMMIT),
-            At(Answered, "claim_payment", STORED),
+            At(Ordering, "settle", STORED),
+            At(Ordering, "claim", "*"),
+            At(Ordering, "claim", COMMIT),
+            At(Ordering, "claim", STORED),
             At(Answered, "gateway", "look-up"),
             At(Answered, "gateway", "look-up answered"),
             At(Answered, "", "queries.last_paid_key"),
@@ -126,9 +127,6 @@ pub static CRASH_POINTS: [CrashPoint; COUNT] = [
             At(Answered, "settle", "*"),
             At(Answered, "settle", COMMIT),
             At(Answered, "settle", STORED),
-            At(Answered, "back_off", "*"),
-            At(Answered, "back_off", COMMIT),
-            At(Answered, "back_off", STORED),
         ],
     ),
     sites(
@@ -147,21 +145,18 @@ pub static CRASH_POINTS: [CrashPoint; COUNT] = [
     sites(
         "C13",
         "callback received",
-        &[
-            At(Receiving, "receive_callback", "*"),
-            At(Receiving, "receive_callback", COMMIT),
-            At(Receiving, "", "queries.payment_of_order"),
-        ],
+        &[At(Receiving, "note_callbacks", "*"), At(Receiving, "note_callbacks", COMMIT)],
     ),
     sites(
         "C14",
         "inbox inserted",
         &[
-            At(Receiving, "receive_callback", STORED),
+            At(Receiving, "note_callbacks", STORED),
+            // A buyer who has his payment looked at.
             At(Examining, "", "queries.payment"),
-            At(Examining, "claim_payment", "*"),
-            At(Examining, "claim_payment", COMMIT),
-            At(Examining, "claim_payment", STORED),
+            At(Examining, "claim", "*"),
+            At(Examining, "claim", COMMIT),
+            At(Examining, "claim", STORED),
             At(Examining, "gateway", "look-up"),
         ],
     ),
@@ -172,9 +167,6 @@ pub static CRASH_POINTS: [CrashPoint; COUNT] = [
             At(Examining, "gateway", "look-up answered"),
             At(Examining, "", "queries.last_paid_key"),
             At(Examining, "settle", BEGIN),
-            At(Examining, "back_off", "*"),
-            At(Examining, "back_off", COMMIT),
-            At(Examining, "back_off", STORED),
         ],
     ),
     sites("C16", "callback: inside settle", &[At(Examining, "settle", "*")]),
@@ -189,9 +181,9 @@ pub static CRASH_POINTS: [CrashPoint; COUNT] = [
         "C19",
         "reconciler: at and after the claim",
         &[
-            At(Turn, "claim_due", "*"),
-            At(Turn, "claim_due", COMMIT),
-            At(Turn, "claim_due", STORED),
+            At(Turn, "claim", "*"),
+            At(Turn, "claim", COMMIT),
+            At(Turn, "claim", STORED),
             At(Turn, "gateway", "look-up"),
         ],
     ),
@@ -210,25 +202,15 @@ pub static CRASH_POINTS: [CrashPoint; COUNT] = [
         "reconciler: settle's COMMIT unknown",
         &[At(Turn, "settle", COMMIT), At(Turn, "settle", STORED)],
     ),
-    // The lease is released in the transaction that settles, or in one of its own when nothing could be settled.
-    sites(
-        "C23",
-        "before the lease is released",
-        &[
-            At(Turn, "settle", "tx.finish_claim"),
-            At(Turn, "back_off", "*"),
-            At(Turn, "back_off", COMMIT),
-            At(Turn, "back_off", STORED),
-        ],
-    ),
+    // The lease is released in the transaction that settles, whatever it settles.
+    sites("C23", "before the lease is released", &[At(Turn, "settle", "tx.store_checks")]),
     sites(
         "C24",
         "between items",
         &[
             At(BetweenItems, "settle", BEGIN),
-            At(BetweenItems, "back_off", BEGIN),
-            At(BetweenItems, "claim_due", "*"),
-            At(BetweenItems, "claim_due", COMMIT),
+            At(BetweenItems, "claim", "*"),
+            At(BetweenItems, "claim", COMMIT),
         ],
     ),
     CrashPoint {
@@ -245,13 +227,9 @@ pub static CRASH_POINTS: [CrashPoint; COUNT] = [
         what: "after a row of the ledger was inserted",
         here: Here::Sites {
             sites: &[
-                At(Ordering, "record_answer", RECORDED),
-                At(Answered, "settle", RECORDED),
-                At(Answered, "back_off", RECORDED),
+                At(Ordering, "settle", RECORDED),
                 At(Examining, "settle", RECORDED),
-                At(Examining, "back_off", RECORDED),
                 At(Turn, "settle", RECORDED),
-                At(Turn, "back_off", RECORDED),
             ],
             needs: &[
                 Kind::CrashReconciler,
@@ -270,14 +248,12 @@ pub static CRASH_POINTS: [CrashPoint; COUNT] = [
              moment before a person is told)",
         ),
     },
-    CrashPoint {
-        id: "C29",
-        what: "outbox published, not marked",
-        here: Here::Absent(
-            "there is no outbox: who waits is told by NOTIFY inside the settling transaction, and a callback in the inbox is \
-             marked in it too (C17, C22)",
-        ),
-    },
+    // In the place of an outbox: who waits for the end of an order is told after the commit, and looks by himself, too.
+    sites(
+        "C29",
+        "ended, not announced",
+        &[At(Ordering, "", ANNOUNCED), At(Examining, "", ANNOUNCED), At(Turn, "", ANNOUNCED)],
+    ),
     CrashPoint {
         id: "C30",
         what: "during a graceful drain",
@@ -306,7 +282,7 @@ impl CrashPoint {
         match self.here {
             Here::Sites { sites, needs: [] } => {
                 let turn = |at: &At| matches!(at.0, Stage::Turn | Stage::BetweenItems);
-                vec![if sites.iter().any(turn) { Kind::CrashReconciler } else { Kind::CrashApp }]
+                vec![if sites.iter().all(turn) { Kind::CrashReconciler } else { Kind::CrashApp }]
             }
             Here::Sites { needs, .. } | Here::State { needs, .. } => needs.to_vec(),
             Here::Absent(_) => Vec::new(),
@@ -371,10 +347,11 @@ fn find(stage: Stage, site: Site, call: &str) -> Option<PointIndex> {
 }
 
 /// What a death after a call, before the program learns of it, is called where that is another moment than before it.
-pub const fn after(call: &'static str) -> &'static str {
+/// `recorded`: there were rows for the discrepancy ledger.
+pub const fn after(call: &'static str, recorded: bool) -> &'static str {
     match call.as_bytes() {
         b"tx.commit" => STORED,
-        b"tx.record_discrepancy" => RECORDED,
+        b"tx.store_discrepancies" if recorded => RECORDED,
         _ => call,
     }
 }
@@ -394,8 +371,8 @@ mod tests {
         }
         let absent: Vec<&str> =
             CRASH_POINTS.iter().filter(|point| !point.exists()).map(|point| point.id).collect();
-        assert_eq!(absent, ["C28", "C29"]);
-        assert_eq!(existing().count(), 28);
+        assert_eq!(absent, ["C28"]);
+        assert_eq!(existing().count(), 29);
     }
 
     #[test]
@@ -410,15 +387,16 @@ mod tests {
 
     #[test]
     fn the_nearest_rule_wins() {
-        assert_eq!(named(Ordering, "place_order", BEGIN), Some("C1"));
-        assert_eq!(named(Ordering, "place_order", "tx.lock_products"), Some("C2"));
-        assert_eq!(named(FirstCommitSent, "place_order", STORED), Some("C4"));
+        assert_eq!(named(Ordering, "place_orders", BEGIN), Some("C1"));
+        assert_eq!(named(Ordering, "place_orders", "tx.lock_products"), Some("C2"));
+        assert_eq!(named(FirstCommitSent, "place_orders", STORED), Some("C4"));
         assert_eq!(named(FirstCommitSent, "", "queries.order"), Some("C3"));
         assert_eq!(named(Answered, "gateway", "look-up"), Some("C11"));
         assert_eq!(named(Placed, "gateway", "look-up"), Some("C8"));
-        assert_eq!(named(Turn, "settle", "tx.finish_claim"), Some("C23"));
+        assert_eq!(named(Turn, "settle", "tx.store_checks"), Some("C23"));
         assert_eq!(named(BetweenItems, "settle", BEGIN), Some("C24"));
-        assert_eq!(named(BetweenItems, "settle", "tx.save_payment"), Some("C21"));
+        assert_eq!(named(BetweenItems, "settle", "tx.store_payments"), Some("C21"));
+        assert_eq!(named(BetweenItems, "", ANNOUNCED), Some("C29"));
         assert_eq!(named(Turn, "settle", RECORDED), Some("C27"));
         assert_eq!(named(Placed, "a new transaction", "tx.commit"), None);
     }

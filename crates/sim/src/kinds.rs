@@ -54,6 +54,9 @@ kinds! {
         CommitUnknownLost "F08 F79" 8;
         /// The database is away for seconds to minutes.
         DbOutage "F42 F79" 0;
+        /// A program's sessions are of no use for seconds to minutes: a failover made them read-only, a migration took
+        /// their plans. Afterwards it must have new ones.
+        SessionsSpoilt "F79" 0;
         /// The database's clock jumps back by up to ten minutes. It is the only one that ages are told by: programs have none.
         ClockBack "F73 F74" 0;
     }
@@ -69,6 +72,12 @@ kinds! {
         /// An app-server is stopped, with a drain of 5 s.
         Drain "F06" 0;
     }
+    "batch" {
+        /// The task that leads a batch dies; its program lives on, and so do the batch's members.
+        LaneDies "F11 F70" 8;
+        /// A member of a batch can't be stored, again and again.
+        BadMember "F71" 30;
+    }
     "client" {
         /// Hangs up at any moment.
         Disconnect "F05" 150;
@@ -80,6 +89,8 @@ kinds! {
         ReuseKey "F03" 60;
         /// Sends the same order again without a key.
         RepeatWithoutKey "F04" 60;
+        /// Has the payment looked at, whether it has ended or not.
+        Sync "F54" 300;
     }
     "adversary" {
         /// A callback without a token.
@@ -134,6 +145,11 @@ kinds! {
         KeyReuse "F43 F60 F61" 25;
         /// The gateway charges another amount.
         AmountDelta "F49" 30;
+        /// Of many transactions of the order one charges, late in the list.
+        ManyTransactions "F63 F64" 10;
+        /// Another shop at the same gateway, as the same merchant, has an order with the same number and amount, and it is
+        /// charged.
+        OtherShop "F50" 60;
         /// The gateway refuses connections, or hangs, for seconds to minutes.
         GatewayOutage "F35 F39 F40 F58" 0;
     }
@@ -172,6 +188,8 @@ kinds! {
         LookupFalse404 "F59" 25;
         /// Listed, but its details are 404.
         LookupTorn "F71" 25;
+        /// A status that nobody knows, for minutes or for ever, for one transaction.
+        LookupOdd "F71" 40;
         /// For minutes every look-up is 404 (a wrong merchant id).
         WrongAccount "F62" 0;
         /// Look-ups are out of order for minutes.

@@ -12,13 +12,13 @@ use clap::Parser;
 use sim::crash_points::{CRASH_POINTS, Here, existing};
 use sim::kinds::Kind;
 use sim::minimise::minimise;
-use sim::plan::Plan;
+use sim::plan::{Crowd, Plan};
 use sim::run::{Report, run};
-use sim::world::{Counts, Line};
+use sim::world::{Batch, Counts, Line};
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -48,6 +48,21 @@ struct Arguments {
     /// Without these kinds of faults
     #[arg(long, value_delimiter = ',')]
     without: Vec<Kind>,
+    /// With these kinds of faults, beside the seed's own
+    #[arg(long, value_delimiter = ',')]
+    with: Vec<Kind>,
+    /// How often faults strike, in per cent of their usual rate, whatever the seed says
+    #[arg(long)]
+    intensity: Option<u64>,
+    /// How buyers come together, whatever the seed says
+    #[arg(long)]
+    crowd: Option<Crowd>,
+    /// So many servers of the API, whatever the seed says
+    #[arg(long)]
+    apps: Option<usize>,
+    /// So many reconcilers, whatever the seed says
+    #[arg(long)]
+    reconcilers: Option<usize>,
     /// Threads [default: one per core]
     #[arg(long)]
     jobs: Option<usize>,
@@ -58,13 +73,9 @@ struct Arguments {
     /// seeds on]
     #[arg(long)]
     require_coverage: Option<u64>,
-    /// Switch on one known bug after the other, and show which seed finds it
-    #[cfg(feature = "mutants")]
-    #[arg(long)]
-    mutants: bool,
-    /// Go on after a failure, and count
-    #[arg(long)]
-    keep_going: bool,
+    /// Go on after failures, until so many seeds have failed, and name them
+    #[arg(long, default_value_t = 1)]
+    failures: usize,
 }
 
 impl Arguments {
@@ -73,14 +84,21 @@ impl Arguments {
     }
 
     fn required_coverage(&self) -> u64 {
-        let all_faults = self.only.is_none() && self.without.is_empty();
+        let all_faults = self.only.is_none() && self.without.is_empty() && self.intensity.is_none();
         self.require_coverage.unwrap_or(if all_faults && self.seeds >= 20_000 { 100 } else { 0 })
     }
 
     fn plan(&self, seed: u64) -> Plan {
-        let plan = Plan::new(seed).without(&self.without.iter().copied().collect());
-        match &self.only {
-            Some(only) => plan.only(&only.iter().copied().collect()),
+        let mut plan = Plan::new(seed).without(&self.without.iter().copied().collect());
+        if let Some(only) = &self.only {
+            plan = plan.only(&only.iter().copied().collect());
+        }
+        plan.faults.extend(&self.with);
+        plan.intensity = self.intensity.unwrap_or(plan.intensity);
+        plan.apps = self.apps.unwrap_or(plan.apps);
+        plan.reconcilers = self.reconcilers.unwrap_or(plan.reconcilers);
+        match self.crowd {
+            Some(crowd) => plan.crowded(crowd),
             None => plan,
         }
     }
@@ -88,10 +106,6 @@ impl Arguments {
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
-    #[cfg(feature = "mutants")]
-    if arguments.mutants {
-        return mutants(&arguments);
-    }
     match arguments.seed {
         Some(seed) => one(&arguments, seed),
         None => many(&arguments),
@@ -116,7 +130,7 @@ fn one(arguments: &Arguments, seed: u64) -> anyhow::Result<ExitCode> {
 
 struct Progress {
     next: AtomicU64,
-    failed: AtomicBool,
+    failed: AtomicUsize,
     total: Mutex<Total>,
 }
 
@@ -131,7 +145,7 @@ fn many(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let jobs = arguments.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let progress = Progress {
         next: AtomicU64::new(arguments.from),
-        failed: AtomicBool::new(false),
+        failed: AtomicUsize::new(0),
         total: Mutex::default(),
     };
     let began = Instant::now();
@@ -160,14 +174,13 @@ fn many(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.twice() > 0 && total.failures.is_empty() {
         println!("the first {} seeds were run twice: the same trace each time", arguments.twice());
     }
-    if let Some(first) = total.failures.iter().min_by_key(|report| report.plan.seed) {
-        if arguments.keep_going {
-            for report in &total.failures {
-                let first = report.violations.first();
-                let text =
-                    first.map_or(String::new(), |first| format!("{}: {}", first.invariant, first.text));
-                println!("seed {}: {text}", report.plan.seed);
-            }
+    let mut failures = total.failures;
+    failures.sort_by_key(|report| report.plan.seed);
+    if let Some(first) = failures.first() {
+        for report in failures.iter().filter(|_| arguments.failures > 1) {
+            let first = report.violations.first();
+            let text = first.map_or(String::new(), |first| format!("{}: {}", first.invariant, first.text));
+            println!("seed {}: {text}", report.plan.seed);
         }
         return explain(&run(first.plan.clone(), true)?);
     }
@@ -190,15 +203,23 @@ fn is_covered(counts: &Counts, required: u64) -> bool {
         existing().filter_map(|index| Some((CRASH_POINTS.get(index)?.id, counts.points.get(index)?.deaths)));
     let kinds =
         Kind::ALL.iter().map(|kind| (kind.name(), counts.struck.get(kind).copied().unwrap_or_default()));
+    let several = counts.batches.iter().zip(Batch::ALL).map(|(tally, batch)| (batch.name(), tally.several));
+    let failed: u64 = counts.batches.iter().map(|tally| tally.failed).sum();
+    let in_batches = [
+        ("batches of several that failed", failed),
+        ("deaths in a batch of several", counts.deaths_in_batches),
+    ];
     let rare: Vec<String> = points
         .chain(kinds)
+        .chain(several)
+        .chain(in_batches)
         .filter(|(_, count)| *count < required)
         .map(|(name, count)| format!("{name} {count}"))
         .collect();
     if rare.is_empty() {
         println!(
             "coverage: at each of {} crash points a process died at least {required} times, each of {} kinds of faults \
-             struck at least {required} times",
+             struck at least {required} times, each kind of batch had several members as often",
             existing().count(),
             Kind::ALL.len()
         );
@@ -212,7 +233,7 @@ fn work(arguments: &Arguments, progress: &Progress, began: Instant) -> anyhow::R
     loop {
         let seed = progress.next.fetch_add(1, Ordering::Relaxed);
         let over = seed >= arguments.from.saturating_add(arguments.seeds);
-        if over || (progress.failed.load(Ordering::Relaxed) && !arguments.keep_going) {
+        if over || progress.failed.load(Ordering::Relaxed) >= arguments.failures {
             return Ok(());
         }
         let report = run(arguments.plan(seed), false)?;
@@ -226,7 +247,7 @@ fn work(arguments: &Arguments, progress: &Progress, began: Instant) -> anyhow::R
         total.runs += 1;
         total.counts.add(&report.counts);
         if !report.violations.is_empty() {
-            progress.failed.store(true, Ordering::Relaxed);
+            progress.failed.fetch_add(1, Ordering::Relaxed);
             total.failures.push(report);
         }
         if total.runs.is_multiple_of(500) {
@@ -241,43 +262,6 @@ fn work(arguments: &Arguments, progress: &Progress, began: Instant) -> anyhow::R
             );
         }
     }
-}
-
-/// Looks for each known bug with up to `--seeds` seeds.
-#[cfg(feature = "mutants")]
-fn mutants(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    use domain::mutants::{Mutant, activate};
-    let jobs = arguments.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    let mut alive = 0;
-    for mutant in Mutant::ALL {
-        activate(Some(*mutant));
-        let progress = Progress {
-            next: AtomicU64::new(arguments.from),
-            failed: AtomicBool::new(false),
-            total: Mutex::default(),
-        };
-        let began = Instant::now();
-        std::thread::scope(|scope| {
-            let workers: Vec<_> =
-                (0..jobs.max(1)).map(|_| scope.spawn(|| work(arguments, &progress, began))).collect();
-            workers.into_iter().try_for_each(|worker| {
-                worker.join().map_err(|_| anyhow::anyhow!("a run panicked with {mutant:?}"))?
-            })
-        })?;
-        let total = progress.total.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let found = total.failures.iter().min_by_key(|report| report.plan.seed);
-        let name = format!("{mutant:?}");
-        match found.and_then(|report| Some((report.plan.seed, report.violations.first()?))) {
-            Some((seed, first)) => println!("{name:<24} killed by seed {seed:>5}: {}", first.invariant),
-            None => {
-                alive += 1;
-                println!("{name:<24} ALIVE after {} seeds: {}", total.runs, mutant.description());
-            }
-        }
-    }
-    activate(None);
-    println!("{} of {} known bugs killed", Mutant::ALL.len() - alive, Mutant::ALL.len());
-    Ok(if alive == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn table(counts: &Counts) {
@@ -297,6 +281,7 @@ fn table(counts: &Counts) {
             }
         }
     }
+    batches(counts);
     println!("\nsites at which a process died: {}", counts.crashes.len());
     for (site, count) in &counts.crashes {
         println!("  {:<45} {count:>7}", site.to_string());
@@ -310,6 +295,22 @@ fn table(counts: &Counts) {
     }
 }
 
+fn batches(counts: &Counts) {
+    println!("\nbatches        batches of several   mean  largest  done one by one");
+    for (tally, batch) in counts.batches.iter().zip(Batch::ALL) {
+        let mean = tally.members as f64 / tally.batches.max(1) as f64;
+        println!(
+            "  {:<10} {:>9} {:>10} {mean:>6.2} {:>8} {:>16}",
+            batch.name(),
+            tally.batches,
+            tally.several,
+            tally.largest,
+            tally.failed
+        );
+    }
+    println!("  deaths in the middle of a batch of several: {}", counts.deaths_in_batches);
+}
+
 fn names(kinds: &BTreeSet<Kind>) -> String {
     kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(",")
 }
@@ -319,7 +320,9 @@ fn explain(report: &Report) -> anyhow::Result<ExitCode> {
     let smallest = minimise(report)?;
     let told = run(smallest.plan.clone(), true)?;
     let first = told.violations.first().context("the smallest run no longer fails")?;
-    print_lines(&told.lines, |line| line.order == first.order || (line.order == 0 && !line.step))?;
+    print_lines(&told.lines, |line| {
+        (line.order == first.order && first.order != 0) || (line.order == 0 && !line.step)
+    })?;
     println!("\nseed {} breaks:", report.plan.seed);
     for violation in &report.violations {
         println!("  {} (order {}): {}", violation.invariant, violation.order, violation.text);

@@ -4,8 +4,8 @@ use crate::flow::Stage;
 use crate::kinds::Kind;
 use crate::process::{Process, Role, Running};
 use crate::world::{World, lock};
-use application::receive_callback::{CallbackReceipt, ReceiveCallbackError};
-use domain::{GatewayKey, OrderId};
+use application::callbacks::ReceiveCallbackError;
+use domain::{GatewayKey, GatewayOrderRef};
 use std::sync::Arc;
 use std::time::Duration;
 use test_support::Site;
@@ -94,35 +94,22 @@ pub async fn deliver(
         received
     });
     match receive.await.ok()? {
-        Ok(receipt) => {
-            examine(&process, &running, order, receipt);
-            Some(Ok(()))
-        }
+        Ok(_) => Some(Ok(())),
         Err(ReceiveCallbackError::Unknown) => Some(Err(true)),
         Err(ReceiveCallbackError::Store(_)) => Some(Err(false)),
     }
 }
 
 /// A callback without a token.
-pub async fn deliver_without_token(world: &Arc<World>, order: i64) -> Option<()> {
-    let (process, running) = some_app(world)?;
-    let order_id = OrderId::new(order).ok()?;
-    let receiver = running.application.clone();
+pub async fn deliver_without_token(world: &Arc<World>, order: i64, order_ref: GatewayOrderRef) {
+    let Some((process, running)) = some_app(world) else { return };
     let (server, outside) = (Arc::clone(&process), Arc::clone(world));
     let receive = process.spawn(order, Stage::Receiving, async move {
-        let received = receiver.receive_untokened_callback(order_id).await;
+        let received = running.application.receive_unproven_callback(order_ref).await;
         server.step(&outside, ANSWER).await;
         received
     });
-    if let Ok(Ok(receipt)) = receive.await {
-        examine(&process, &running, order, receipt);
+    if let Ok(Err(ReceiveCallbackError::Unknown)) = receive.await {
+        world.violation("F51", order, "a callback for an order of ours was refused as unknown");
     }
-    Some(())
-}
-
-/// The examination runs in a task of its own, after the answer.
-fn examine(process: &Arc<Process>, running: &Running, order: i64, receipt: CallbackReceipt) {
-    let examiner = running.application.clone();
-    let examine = async move { examiner.examine_callback(receipt.payment_id).await };
-    drop(process.spawn(order, Stage::Examining, examine));
 }

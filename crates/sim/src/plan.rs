@@ -2,9 +2,21 @@
 
 use crate::crash_points::{self, CRASH_POINTS, PointIndex};
 use crate::kinds::Kind;
+use application::BatchLimits;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use test_support::TestEntropy;
+
+/// How buyers come together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Crowd {
+    /// Now and then, over the whole time.
+    None,
+    /// All at once, each with an account of their own and for different products.
+    Apart,
+    /// All at once, on one account and for one product.
+    Together,
+}
 
 /// One run.
 #[derive(Debug, Clone)]
@@ -29,8 +41,10 @@ pub struct Plan {
     pub clients: usize,
     /// Orders of a buyer.
     pub orders_each: usize,
-    /// One account, one product, a slow database: everybody meets everybody.
-    pub crowded: bool,
+    /// How they come together. In a crowd the database is slow, so that orders wait and are done in batches.
+    pub crowd: Crowd,
+    /// How large batches get, how many wait, and for how long.
+    pub batch: BatchLimits,
     /// How long the buyers are at it.
     pub workload: Duration,
 }
@@ -79,6 +93,12 @@ impl Plan {
             faults.extend(DEEP);
         }
         let pick = |from: u64, to: u64| usize::try_from(from + draw.below(to - from + 1)).unwrap_or(1);
+        let crowd = match pick(1, 6) {
+            1 => Crowd::Together,
+            2 | 3 => Crowd::Apart,
+            _ => Crowd::None,
+        };
+        let buyers = if crowd == Crowd::None { pick(2, 6) } else { pick(8, 24) };
         Self {
             seed,
             faults,
@@ -86,11 +106,17 @@ impl Plan {
             intensity: if deep { 400 } else { [50, 100, 100, 250].get(pick(0, 3)).copied().unwrap_or(100) },
             most: 900,
             ordinary_500: 40,
-            apps: pick(1, 3),
+            apps: if crowd == Crowd::None { pick(1, 3) } else { pick(1, 2) },
             reconcilers: pick(1, 3),
-            clients: pick(2, 6),
-            orders_each: pick(2, 6),
-            crowded: pick(1, 6) == 1,
+            clients: buyers,
+            orders_each: if crowd == Crowd::None { pick(2, 6) } else { pick(2, 4) },
+            crowd,
+            batch: BatchLimits {
+                size: [2, 3, 8, 64].get(pick(0, 3)).copied().unwrap_or(64),
+                lanes: pick(1, 2),
+                queue: [3, 64, 4096].get(pick(0, 2)).copied().unwrap_or(4096),
+                wait: Duration::from_millis([400, 2000, 2000].get(pick(0, 2)).copied().unwrap_or(2000)),
+            },
             workload: Duration::from_secs(60 * u64::try_from(pick(5, 30)).unwrap_or(5)),
         }
     }
@@ -112,6 +138,20 @@ impl Plan {
         self.aim = Some(point);
         self.faults.extend(CRASH_POINTS.get(point).into_iter().flat_map(|point| point.needs()));
         self
+    }
+
+    /// The same run with as many buyers as come in such a crowd.
+    pub fn crowded(mut self, crowd: Crowd) -> Self {
+        if crowd != Crowd::None && self.crowd == Crowd::None {
+            (self.clients, self.orders_each) = (4 * self.clients, 2 + self.orders_each % 2);
+        }
+        self.crowd = crowd;
+        self
+    }
+
+    /// Buyers come together in a crowd.
+    pub fn is_crowded(&self) -> bool {
+        self.crowd != Crowd::None
     }
 
     /// Whether a kind belongs to it.

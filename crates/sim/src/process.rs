@@ -2,9 +2,12 @@
 //! one database.
 
 use crate::crash_points::{self, State};
-use crate::flow::{FLOW, Flow, Stage, flow, stage_at};
+use crate::draws::Drawing;
+use crate::flow::{FLOW, Flow, Stage, flow, is_recording, stage, stage_at};
 use crate::gateway::ModelTransport;
 use crate::kinds::Kind;
+use crate::oracle;
+use crate::store::WatchedStore;
 use crate::world::{World, lock};
 use adapters_pg::{Circuits, GatewayConfig, GuardedGateway};
 use application::{Adapters, Application, CallbackTokens, Policy};
@@ -13,7 +16,7 @@ use domain::MerchantId;
 use domain::ports::{Entropy, Queries, Store};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
-use test_support::{ConnectionOptions, Fault, Faults, Site, TestEntropy};
+use test_support::{ConnectionOptions, FakeStore, Fault, Faults, Site, TestEntropy};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -43,9 +46,17 @@ struct Inner {
     generation: u64,
     tasks: Vec<AbortHandle>,
     frozen_until: Instant,
+    /// Its sessions with the database are of no use, nor are new ones until then.
+    spoilt: Option<Instant>,
     draining: bool,
     armed: Option<Armed>,
 }
+
+/// The most transactions of an order that the simulated shop looks into.
+pub const MAX_TRANSACTIONS: usize = 40;
+
+/// Transactions that are done in batches, led by the task of one member.
+const BATCHES: [&str; 4] = ["place_orders", "start_payments", "settle", "note_callbacks"];
 
 /// A fault that waits for a program to be in the middle of something.
 #[derive(Debug, Clone, Copy)]
@@ -75,6 +86,7 @@ impl Process {
             generation: 0,
             tasks: Vec::new(),
             frozen_until: Instant::now(),
+            spoilt: None,
             draining: false,
             armed: None,
         };
@@ -91,11 +103,16 @@ impl Process {
             inner.generation += 1;
             inner.generation
         };
-        let entropy: Arc<dyn Entropy> = Arc::new(TestEntropy::new(self.seed ^ (generation << 48)));
+        let life = (self.seed, generation);
+        let chance = TestEntropy::new(self.seed ^ (generation << 48));
+        let entropy: Arc<dyn Entropy> = Arc::new(Drawing::new(chance, Arc::downgrade(world), life));
         let hook: Arc<dyn Faults> =
             Arc::new(Hook { world: Arc::downgrade(world), process: Arc::clone(self) });
-        let orders = world.database.connect(Arc::clone(&hook), ConnectionOptions::default());
-        let settlement = world.database.connect(hook, ConnectionOptions::default());
+        let connect = || world.database.connect(Arc::clone(&hook), ConnectionOptions::default());
+        let (orders, settlement, health) = (connect(), connect(), connect());
+        let watched = |store: &FakeStore| -> Arc<dyn Store> {
+            Arc::new(WatchedStore::new(store.clone(), Arc::downgrade(world), life))
+        };
         let transport = ModelTransport::new(Arc::downgrade(world), Arc::clone(self));
         let guarded = match GuardedGateway::new(transport, GatewayConfig::default(), Arc::clone(&entropy)) {
             Ok(guarded) => guarded,
@@ -107,24 +124,35 @@ impl Process {
             return world.violation("setup", 0, "the merchant or the secret");
         };
         let adapters = Adapters {
-            store: Arc::new(orders.clone()) as Arc<dyn Store>,
-            settlement_store: Arc::new(settlement),
+            store: watched(&orders),
+            settlement_store: watched(&settlement),
             queries: Arc::new(orders) as Arc<dyn Queries>,
+            settlement_queries: Arc::new(settlement),
+            health_queries: Arc::new(health),
             gateway: Arc::new(guarded),
             entropy,
         };
-        let policy = Policy::new(merchant, "http://localhost:8080");
+        let mut policy = Policy::new(merchant, "http://localhost:8080");
+        policy.batch = world.plan.batch;
+        policy.max_transactions = MAX_TRANSACTIONS;
         let application = Application::new(adapters, policy, tokens);
+        let told = Arc::downgrade(world);
+        application.on_ended(move |order| oracle::on_ended(&told, order));
         let running = Running { application, circuits, stop: CancellationToken::new() };
         {
             let mut inner = lock(&self.inner);
             inner.running = Some(running.clone());
             inner.accepting = true;
             inner.draining = false;
+            inner.spoilt = None;
         }
         world.tell(0, "boot", || format!("{} starts", self.name));
-        if self.role == Role::Reconciler {
-            self.spawn(0, Stage::Turn, turns(Arc::clone(world), running));
+        match self.role {
+            Role::Reconciler => drop(self.spawn(0, Stage::Turn, turns(Arc::clone(world), running))),
+            Role::App => {
+                let worker = async move { running.application.take_up_callbacks(&running.stop).await };
+                drop(self.spawn(0, Stage::Examining, worker));
+            }
         }
     }
 
@@ -142,8 +170,9 @@ impl Process {
         work: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<T> {
         let tracker = tokio_util::task::TaskTracker::new();
-        let task = tracker.spawn(FLOW.scope(Flow::new(order, stage), work));
         let mut inner = lock(&self.inner);
+        let flow = Flow::new((self.seed, inner.generation), order, stage);
+        let task = tracker.spawn(FLOW.scope(flow, work));
         inner.tasks.retain(|task| !task.is_finished());
         inner.tasks.push(task.abort_handle());
         task
@@ -179,6 +208,27 @@ impl Process {
         lock(&self.inner).frozen_until = Instant::now() + span;
     }
 
+    /// Its sessions are of no use any more, and for so long neither is any that it opens.
+    pub fn spoil(&self, span: Duration) {
+        lock(&self.inner).spoilt = Some(Instant::now() + span);
+    }
+
+    /// What it opens from now on is of use.
+    pub fn may_reconnect(&self) {
+        if let Some(until) = &mut lock(&self.inner).spoilt {
+            *until = Instant::now();
+        }
+    }
+
+    /// Its sessions are of no use. It closes such ones, and so has good ones as soon as there are any.
+    fn is_spoilt(&self) -> bool {
+        let mut inner = lock(&self.inner);
+        if inner.spoilt.is_some_and(|until| until <= Instant::now()) {
+            inner.spoilt = None;
+        }
+        inner.spoilt.is_some()
+    }
+
     /// It goes on.
     pub fn thaw(&self) {
         lock(&self.inner).frozen_until = Instant::now();
@@ -190,6 +240,9 @@ impl Process {
             let mut inner = lock(&self.inner);
             inner.accepting = false;
             inner.draining = inner.running.is_some();
+            if let Some(running) = &inner.running {
+                running.stop.cancel();
+            }
             inner.generation
         };
         let (world, process) = (Arc::clone(world), Arc::clone(self));
@@ -241,6 +294,8 @@ impl Process {
     /// A step of this program: it may stand still, or die here.
     pub async fn step(self: &Arc<Self>, world: &Arc<World>, site: Site) {
         if world.is_healed() {
+            // How far a task is matters to the oracle still.
+            stage_at(site);
             self.gate().await;
             return;
         }
@@ -263,6 +318,17 @@ impl Process {
             // The task is aborted; it never gets beyond this point.
             std::future::pending::<()>().await;
         }
+        // The worker that takes up callbacks is no request's task: it lives as long as its program.
+        let of_a_request = self.role == Role::App && stage() != Stage::Examining;
+        if of_a_request && BATCHES.contains(&site.within) && world.strikes(Kind::LaneDies, 0) {
+            world.task_died();
+            world.tell(flow(), "lane", || format!("a task of {} dies at {site}", self.name));
+            let own = tokio::task::try_id();
+            for task in lock(&self.inner).tasks.iter().filter(|task| Some(task.id()) == own) {
+                task.abort();
+            }
+            std::future::pending::<()>().await;
+        }
     }
 
     /// The crash point that a step is, after the program stood still so long before it.
@@ -274,7 +340,7 @@ impl Process {
             (inner.draining, lease)
         };
         // Whoever is at the gateway, settles or ends a claim has one; orders ask the gateway without.
-        let claimed = matches!(site.within, "gateway" | "settle" | "back_off")
+        let claimed = matches!(site.within, "gateway" | "settle")
             && !matches!(stage, Stage::Ordering | Stage::FirstCommitSent | Stage::Placed);
         let state = if draining {
             Some(State::Draining)
@@ -297,12 +363,11 @@ impl Process {
 async fn turns(world: Arc<World>, running: Running) {
     const MINUTE: u64 = 60;
     const LONGEST_SLEEP: u64 = 3600;
-    let min_age = running.application.policy().min_age;
     loop {
         let now = world.elapsed().as_secs();
         let mut next = (now / MINUTE + 1) * MINUTE;
         if world.is_quiet() {
-            let look = world.database.next_look(min_age).map(|at| at - world.database.now());
+            let look = world.database.next_look().map(|at| at - world.database.now());
             let wait =
                 look.map_or(LONGEST_SLEEP, |wait| u64::try_from(wait.whole_seconds()).unwrap_or_default());
             next = next.max((now + wait.min(LONGEST_SLEEP)).div_ceil(MINUTE) * MINUTE);
@@ -330,14 +395,14 @@ impl Faults for Hook {
         if pace > 4 {
             sleep(Duration::from_millis(pace - 4)).await;
         }
-        if world.plan.crowded && !world.is_quiet() {
+        if world.plan.is_crowded() && !world.is_quiet() {
             sleep(Duration::from_millis(world.draw.below(50))).await;
         }
         if world.strikes(Kind::DbSlow, 0) {
             sleep(Duration::from_millis(100 + world.chance(Kind::DbSlow).below(2900))).await;
         }
         world.tell_step(flow(), site.call, || format!("{} {site}", self.process.name));
-        if *lock(&world.database_back) > Instant::now() {
+        if *lock(&world.database_back) > Instant::now() || self.process.is_spoilt() {
             return Fault::Unavailable;
         }
         if site.call == "tx.commit" {
@@ -359,7 +424,8 @@ impl Faults for Hook {
 
     async fn after(&self, site: Site) -> Fault {
         let Some(world) = self.world.upgrade() else { return Fault::None };
-        self.process.step(&world, Site { within: site.within, call: crash_points::after(site.call) }).await;
+        let call = crash_points::after(site.call, is_recording());
+        self.process.step(&world, Site { within: site.within, call }).await;
         let is_lost = site.call != "tx.commit" && world.strikes(Kind::DbAnswerLost, 0);
         if is_lost { Fault::Unavailable } else { Fault::None }
     }

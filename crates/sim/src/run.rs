@@ -102,6 +102,7 @@ fn heal(world: &Arc<World>, processes: &[Arc<Process>]) {
     }
     for process in processes {
         process.thaw();
+        process.may_reconnect();
         process.boot(world);
     }
 }

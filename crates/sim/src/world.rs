@@ -4,9 +4,11 @@
 
 use crate::books::Books;
 use crate::crash_points::{self, PointIndex};
-use crate::flow::{Stage, flow};
+use crate::draws::Draws;
+use crate::flow::{Stage, flow, leading};
 use crate::gateway::Gateway;
 use crate::kinds::Kind;
+use crate::oracle::Queues;
 use crate::plan::Plan;
 use crate::process::Process;
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,6 +59,59 @@ pub struct Tally {
     pub deaths: u64,
 }
 
+/// What is done in batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Batch {
+    /// Orders are placed.
+    Place,
+    /// Payments are started.
+    Start,
+    /// What was learned about payments is stored.
+    Settle,
+    /// Callbacks are written down.
+    Note,
+}
+
+impl Batch {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Place, Self::Start, Self::Settle, Self::Note];
+
+    /// Its label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Place => "place",
+            Self::Start => "start",
+            Self::Settle => "settle",
+            Self::Note => "note",
+        }
+    }
+}
+
+/// The batches of one kind.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct BatchTally {
+    /// Batches.
+    pub batches: u64,
+    /// Members of all of them.
+    pub members: u64,
+    /// Batches of more than one.
+    pub several: u64,
+    /// Of these, so many could not be stored and were done one by one.
+    pub failed: u64,
+    /// The largest.
+    pub largest: u64,
+}
+
+impl BatchTally {
+    fn add(&mut self, one: &Self) {
+        self.batches += one.batches;
+        self.members += one.members;
+        self.several += one.several;
+        self.failed += one.failed;
+        self.largest = self.largest.max(one.largest);
+    }
+}
+
 /// How often what struck.
 #[derive(Debug, Clone, Default)]
 pub struct Counts {
@@ -68,6 +123,10 @@ pub struct Counts {
     pub points: [Tally; crash_points::COUNT],
     /// Steps that no crash point has.
     pub unknown: BTreeSet<(Stage, Site)>,
+    /// What was done in batches, by [`Batch::ALL`].
+    pub batches: [BatchTally; 4],
+    /// Deaths of a process, or of the task alone, in the middle of a batch of several.
+    pub deaths_in_batches: u64,
     /// Orders placed.
     pub orders: u64,
     /// Payment requests that reached the gateway's door.
@@ -97,6 +156,10 @@ impl Counts {
             total.hits += one.hits;
             total.deaths += one.deaths;
         }
+        for (total, one) in self.batches.iter_mut().zip(&one.batches) {
+            total.add(one);
+        }
+        self.deaths_in_batches += one.deaths_in_batches;
         self.unknown.extend(one.unknown.iter().copied());
         self.orders += one.orders;
         self.posts += one.posts;
@@ -128,6 +191,12 @@ pub struct World {
     pub draw: TestEntropy,
     /// The database is away until then.
     pub database_back: Mutex<Instant>,
+    /// Who drew which random number.
+    pub draws: Mutex<Draws>,
+    /// What is known of the programs' queues.
+    pub queues: Mutex<Queues>,
+    /// Members of batches that can't be stored, and how often not; an order by its number, a payment by its id.
+    pub sick: Mutex<BTreeMap<(u8, u64), u64>>,
     began: Instant,
     healed: AtomicBool,
     streams: Vec<TestEntropy>,
@@ -152,6 +221,9 @@ impl World {
             processes: Mutex::default(),
             tasks: TaskTracker::new(),
             database_back: Mutex::new(began),
+            draws: Mutex::default(),
+            queues: Mutex::default(),
+            sick: Mutex::default(),
             began,
             healed: AtomicBool::new(false),
             trace: Mutex::new(Trace { hash: plan.seed, steps: 0, lines: tell.then(Vec::new) }),
@@ -227,8 +299,37 @@ impl World {
         }
     }
 
+    /// A batch is begun.
+    pub fn batch(&self, batch: Batch, members: usize) {
+        let members = u64::try_from(members).unwrap_or(u64::MAX);
+        if let Some(tally) = lock(&self.counts).batches.get_mut(batch as usize) {
+            tally.add(&BatchTally {
+                batches: 1,
+                members,
+                several: u64::from(members > 1),
+                failed: 0,
+                largest: members,
+            });
+        }
+    }
+
+    /// A batch of several could not be stored.
+    pub fn batch_failed(&self, batch: Batch) {
+        if let Some(tally) = lock(&self.counts).batches.get_mut(batch as usize) {
+            tally.failed += 1;
+        }
+    }
+
+    /// The running task dies, alone or with its program.
+    pub fn task_died(&self) {
+        if leading() > 1 {
+            lock(&self.counts).deaths_in_batches += 1;
+        }
+    }
+
     /// A program dies.
     pub fn died(&self, site: Site, point: Option<PointIndex>) {
+        self.task_died();
         let mut counts = lock(&self.counts);
         *counts.crashes.entry(site).or_default() += 1;
         if let Some(tally) = point.and_then(|point| counts.points.get_mut(point)) {

@@ -1,6 +1,6 @@
 //! A commit whose answer is lost, at every moment it can be lost.
 
-use crate::support::{Db, eventually, order, payment};
+use crate::support::{Ask, Db, eventually};
 use domain::Stock;
 use domain::ports::{CommitError, Queries, Store, StoreError};
 use std::time::Duration;
@@ -58,9 +58,8 @@ async fn a_backend_that_is_killed_commits_nothing() {
     let product = db.product(0).await;
     let tx = db.begin().await;
     tx.set_stock(product, Stock::new(1).unwrap()).await.unwrap();
-    let kill = "SELECT pg_terminate_backend(l.pid) FROM pg_locks l \
-        WHERE l.relation = to_regclass('stock') AND l.mode = 'RowExclusiveLock'";
-    let killed = db.database.client().await.query(kill, &[]).await.unwrap();
+    let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1";
+    let killed = db.database.client().await.query(kill, &[&db.application]).await.unwrap();
     assert_eq!(killed.len(), 1);
     assert!(tx.commit().await.is_err());
     eventually("nothing was stored", async || {
@@ -74,23 +73,36 @@ async fn a_backend_that_is_killed_commits_nothing() {
 #[tokio::test]
 async fn a_commit_that_the_server_refuses_is_rolled_back() {
     let db = Db::new().await;
-    let tx = db.begin().await;
-    let ids = tx.next_order_ids().await.unwrap();
-    tx.insert_payment(&payment(ids), &[]).await.unwrap();
+    let product = db.product(1).await;
+    let ask = Ask::of(product);
+    let (tx, mut placing) = db.store.open_placing(&[ask.needs()]).await.unwrap();
+    let order = ask.decide(&mut placing, 0).unwrap();
+    let refuse = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+            RAISE EXCEPTION 'not today' USING ERRCODE = 'check_violation'; END $$; \
+        CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON payment DEFERRABLE INITIALLY DEFERRED \
+            FOR EACH ROW EXECUTE FUNCTION refuse();";
+    db.database.client().await.batch_execute(refuse).await.unwrap();
+    tx.store_orders(&[order]).await.unwrap();
     let refused = tx.commit().await;
     assert!(matches!(refused, Err(CommitError::RolledBack(StoreError::Other { .. }))), "{refused:?}");
-    assert_eq!(db.store.payment_of_order(ids.order_id).await, Ok(None));
+    assert_eq!(db.stock(product).await, 1);
 }
 
-/// Order and payment may be sent in either order.
+/// The server can say so just after the commit record was written, too.
 #[tokio::test]
-async fn a_payment_may_be_inserted_before_its_order() {
+async fn a_session_that_is_ended_at_its_commit_has_an_unknown_outcome() {
     let db = Db::new().await;
     let product = db.product(1).await;
-    let tx = db.store.begin("reversed").await.unwrap();
-    let ids = tx.next_order_ids().await.unwrap();
-    let (order, payment) = (order(ids.order_id, product), payment(ids));
-    tokio::try_join!(tx.insert_payment(&payment, &[]), tx.insert_order(&order)).unwrap();
-    tx.commit().await.unwrap();
-    assert_eq!(db.store.payment_of_order(ids.order_id).await, Ok(Some(ids.payment_id)));
+    let ask = Ask::of(product);
+    let (tx, mut placing) = db.store.open_placing(&[ask.needs()]).await.unwrap();
+    let order = ask.decide(&mut placing, 0).unwrap();
+    // Within COMMIT the session ends itself.
+    let end = "CREATE FUNCTION end_session() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+            PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(30); RETURN NULL; END $$; \
+        CREATE CONSTRAINT TRIGGER end_session AFTER INSERT ON payment DEFERRABLE INITIALLY DEFERRED \
+            FOR EACH ROW EXECUTE FUNCTION end_session();";
+    db.database.client().await.batch_execute(end).await.unwrap();
+    tx.store_orders(&[order]).await.unwrap();
+    assert_eq!(tx.commit().await, Err(CommitError::OutcomeUnknown));
+    assert_eq!(db.stock(product).await, 1);
 }

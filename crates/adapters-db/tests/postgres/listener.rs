@@ -1,7 +1,8 @@
 //! Who waits for an order is told across processes.
 
-use crate::support::{Db, PATIENCE, Placed, fail_payment, patient};
+use crate::support::{Db, PATIENCE, Placed, patient};
 use adapters_db::{OrderNotice, PgListener};
+use domain::ports::Store;
 use test_support::{Cut, FaultProxy};
 use tokio::sync::broadcast::Receiver;
 use tokio::task::JoinSet;
@@ -20,7 +21,7 @@ async fn next(notices: &mut Receiver<OrderNotice>, wanted: OrderNotice) {
 }
 
 #[tokio::test]
-async fn an_end_is_told_when_it_is_committed_and_the_connection_comes_back() {
+async fn ends_are_announced_and_the_connection_comes_back() {
     let db = Db::new().await;
     let proxy = FaultProxy::start(db.database.server_address().await).await.unwrap();
     let listener = PgListener::new(&patient(db.database.url_through(proxy.address()))).unwrap();
@@ -29,29 +30,16 @@ async fn an_end_is_told_when_it_is_committed_and_the_connection_comes_back() {
     tasks.spawn(listener.run());
     next(&mut notices, OrderNotice::Reconnected).await;
 
-    let (taken_back, ended) = (placed_apart(&db, 11).await, placed_apart(&db, 12).await);
-    let tx = db.begin().await;
-    fail_payment(tx.as_ref(), taken_back).await;
-    tx.rollback().await;
-    let tx = db.begin().await;
-    fail_payment(tx.as_ref(), ended).await;
-    tx.commit().await.unwrap();
-    let told = async {
-        loop {
-            let notice = notices.recv().await.unwrap();
-            assert_ne!(notice, OrderNotice::Ended(taken_back.order_id), "it was rolled back");
-            if notice == OrderNotice::Ended(ended.order_id) {
-                return;
-            }
-        }
-    };
-    timeout(PATIENCE, told).await.unwrap();
+    let (one, other) = (placed_apart(&db, 11).await, placed_apart(&db, 12).await);
+    db.store.announce_ended(&[]).await.unwrap();
+    db.store.announce_ended(&[one.order_id, other.order_id]).await.unwrap();
+    for placed in [one, other] {
+        next(&mut notices, OrderNotice::Ended(placed.order_id)).await;
+    }
 
     proxy.cut(Cut::Reset);
     next(&mut notices, OrderNotice::Reconnected).await;
     let later = placed_apart(&db, 13).await;
-    let tx = db.begin().await;
-    fail_payment(tx.as_ref(), later).await;
-    tx.commit().await.unwrap();
+    db.store.announce_ended(&[later.order_id]).await.unwrap();
     next(&mut notices, OrderNotice::Ended(later.order_id)).await;
 }

@@ -2,14 +2,15 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, and so do its helpers")]
 
-// mod commits;
+mod commits;
 mod contract;
-// mod listener;
+mod listener;
 mod migrations;
 mod prepared;
-mod sessions;
-// mod races;
+mod races;
 mod schedules;
-// mod schema;
+mod schema;
+mod sessions;
+mod stale;
 mod support;
-// mod transactions;
+mod transactions;

@@ -117,3 +117,76 @@ async fn who_may_only_read_and_write_finds_nothing_to_migrate() {
     let error = pending.unwrap_err().to_string();
     assert!(error.contains("permission denied"), "{error}");
 }
+
+/// Payments from before this migration: one of each state, with and without something on the card, with and without a
+/// check row of each kind.
+const OLD: &str = "
+    INSERT INTO orders (id, user_id, status, total_amount) SELECT id, 1, 'PLACED', 1000
+        FROM unnest(ARRAY[7, 100002, 100003, 100004, 100005, 1234567]) AS id;
+    INSERT INTO payment (id, order_id, user_id, status, total_amount, used_point, coupon_discount, paid_amount,
+            card_type, card_no, merchant_id, external_payment_key, send_deadline, updated_at)
+        SELECT n, o, 1, s, 1000, 1000 - card, 0, card, 'KB', '1234-****-****-1451', 'm', 'key' || n, now(),
+            '2026-01-01 00:00 UTC'
+        FROM (VALUES (1, 7, 'IN_PROGRESS', 1000), (2, 100002, 'PAID', 1000), (3, 100003, 'FAILED', 1000),
+            (4, 100004, 'PAID', 0), (5, 100005, 'IN_PROGRESS', 1000), (6, 1234567, 'IN_PROGRESS', 1000))
+            AS p (n, o, s, card);
+    INSERT INTO payment_check (payment_id, due_at, parked_at, lease_id, leased_until, scheduled) VALUES
+        (2, 'infinity', NULL, NULL, NULL, false), (3, '2027-01-01 00:00 UTC', NULL, 4, '2026-06-01 00:00 UTC', true),
+        (5, '2027-02-01 00:00 UTC', now(), NULL, NULL, false), (6, 'infinity', NULL, NULL, NULL, false);";
+
+#[tokio::test]
+async fn payments_from_before_keep_their_reference_and_get_their_check() {
+    let database = TestDatabase::create().await;
+    let client = database.client().await;
+    let [first, second, ..] = &folders()[..] else { panic!("two migrations") };
+    let sql = |folder: &Path, file: &str| std::fs::read_to_string(folder.join(file)).unwrap();
+    client.batch_execute(&sql(first, "up.sql")).await.unwrap();
+    client.batch_execute(OLD).await.unwrap();
+    client.batch_execute(&sql(second, "up.sql")).await.unwrap();
+
+    let payments = "SELECT p.id || ' ' || gateway_order_ref || ' ' || coalesce(to_char(due_at, 'YYYY-MM-DD HH24:MI'), '-') \
+            || ' ' || coalesce(to_char(next_at, 'YYYY-MM'), '-') \
+        FROM payment p LEFT JOIN payment_check c ON c.payment_id = p.id ORDER BY p.id";
+    let seen: Vec<String> = client.query(payments, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+    assert_eq!(
+        seen,
+        [
+            "1 000007 2026-01-01 00:01 2026-01",
+            "2 100002 - -",
+            "3 100003 2027-01-01 00:00 2026-06",
+            "4 100004 - -",
+            "5 100005 2027-02-01 00:00 -",
+            "6 1234567 2026-01-01 00:01 2026-01",
+        ]
+    );
+    let rows = "SELECT count(*) FROM payment_check";
+    assert_eq!(
+        client.query_one(rows, &[]).await.unwrap().get::<_, i64>(0),
+        5,
+        "all but the one without a card"
+    );
+    let installation: String = client.query_one("SELECT id FROM installation", &[]).await.unwrap().get(0);
+    assert!(
+        installation.len() == 8 && installation.bytes().all(|b| b.is_ascii_alphanumeric()),
+        "{installation}"
+    );
+
+    // Back again: nothing that the version before knows is lost.
+    client.batch_execute(&sql(second, "down.sql")).await.unwrap();
+    let before = "SELECT payment_id || ' ' || to_char(due_at, 'YYYY-MM') FROM payment_check WHERE due_at IS NOT NULL ORDER BY 1";
+    let back: Vec<String> = client.query(before, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+    assert_eq!(back, ["1 2026-01", "3 2027-01", "5 2027-02", "6 2026-01"]);
+    let lease = client.query_one("SELECT nextval('payment_check_lease_seq')", &[]).await.unwrap();
+    assert_eq!(lease.get::<_, i64>(0), 5);
+}
+
+#[tokio::test]
+async fn two_databases_are_two_installations() {
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..3 {
+        let database = crate::support::migrated().await;
+        let row = database.client().await.query_one("SELECT id FROM installation", &[]).await.unwrap();
+        seen.insert(row.get::<_, String>(0));
+    }
+    assert_eq!(seen.len(), 3);
+}

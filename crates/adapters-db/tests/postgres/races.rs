@@ -1,12 +1,11 @@
 //! Many at once for the last of something: exactly one gets it, and nobody waits in a circle.
 
-use crate::support::{Db, Placed, eventually, fail_payment, first_event, order, payment, user, won};
-use domain::placement::{self, Offer, OrderLines, PlacementRequest};
+use crate::support::{Ask, Db, Placed, commit, eventually, token_hash, user, won};
+use domain::placement::KeyState;
 use domain::ports::{
-    ClaimKind, ClaimOptions, IdempotencyClaim, IdempotencyKey, NewOrderIds, NextCheck, NextDue, PointEntry,
-    PointEntryKind, Queries, StockEntry, StockEntryKind, Store, StoreError,
+    CallbackNote, ClaimOptions, Due, IdempotencyKey, KeyedRequest, Queries, Store, StoreError,
 };
-use domain::{GatewayKey, IssuedCouponStatus, PaymentId, ProductId, Quantity};
+use domain::{GatewayKey, IssuedCouponStatus, Stock};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,17 +14,8 @@ use tokio::task::JoinSet;
 const BUYERS: i64 = 200;
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn entry(product_id: ProductId, payment: i64, kind: StockEntryKind) -> StockEntry {
-    StockEntry {
-        product_id,
-        payment_id: PaymentId::new(payment).unwrap(),
-        kind,
-        quantity: Quantity::new(1).unwrap(),
-    }
-}
-
 async fn crowded() -> Arc<Db> {
-    Arc::new(Db::with(|options| options.pool_size = 24).await)
+    Arc::new(Db::with(|options| options.pool_size = 16).await)
 }
 
 /// Runs `buyer` 200 times at once and counts those who got it.
@@ -40,50 +30,44 @@ where
     buyers.join_all().await.into_iter().filter(|won| *won).count()
 }
 
-/// F13, F17.
+/// Places what it can get of these, in one batch.
+async fn place(db: Arc<Db>, asks: Vec<Ask>) -> usize {
+    db.place_all(&asks).await.unwrap().len()
+}
+
+/// F13, F17: also in batches, where the second of a batch is refused by what the first one took.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_buyers_of_the_last_unit_have_one_winner() {
     let db = crowded().await;
     let product = db.product(1).await;
+    let other = db.product(10_000).await;
     let won = winners(|number| {
         let db = Arc::clone(&db);
-        async move {
-            let tx = db.begin().await;
-            let found = tx.lock_products(&[product]).await.unwrap();
-            if found[0].stock.decrease(1).is_err() {
-                tx.rollback().await;
-                return false;
-            }
-            tx.move_stock(&[entry(product, number, StockEntryKind::Reserve)]).await.unwrap();
-            tx.commit().await.unwrap();
-            true
-        }
+        let mut asks = vec![Ask::of(product); 1 + usize::try_from(number % 3).unwrap()];
+        asks.push(Ask::of(other));
+        async move { place(db, asks).await > 1 }
     })
     .await;
-    assert_eq!((won, db.stock(product).await), (1, 0));
+    assert_eq!((won, db.stock(product).await, db.stock(other).await), (1, 0, 10_000 - BUYERS));
 }
 
-/// Who forgets to lock and to look still can't take what is not there.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_last_unit_has_one_winner_even_without_a_lock() {
+/// Who forgets to look still can't take what is not there.
+#[tokio::test]
+async fn what_is_not_there_can_not_be_taken() {
     let db = crowded().await;
-    let product = db.product(1).await;
-    let won = winners(|number| {
-        let db = Arc::clone(&db);
-        async move {
-            let tx = db.begin().await;
-            match tx.move_stock(&[entry(product, number, StockEntryKind::Reserve)]).await {
-                Ok(()) => tx.commit().await.is_ok(),
-                Err(StoreError::Conflict { .. }) => {
-                    tx.rollback().await;
-                    false
-                }
-                Err(error) => panic!("{error:?}"),
-            }
-        }
-    })
-    .await;
-    assert_eq!((won, db.stock(product).await), (1, 0));
+    let product = db.product(2).await;
+    let asks = [Ask::of(product), Ask::of(product)];
+    let needs = asks.clone().map(|ask| ask.needs());
+    let (tx, mut placing) = db.store.open_placing(&needs).await.unwrap();
+    let orders = [asks[0].decide(&mut placing, 0).unwrap(), asks[1].decide(&mut placing, 1).unwrap()];
+    let less = "UPDATE stock SET quantity = 1";
+    tx.rollback().await;
+    db.database.client().await.batch_execute(less).await.unwrap();
+    let tx = db.begin().await;
+    let stored = tx.store_orders(&orders).await;
+    assert!(matches!(stored, Err(StoreError::Conflict { .. })), "{stored:?}");
+    tx.rollback().await;
+    assert_eq!(db.stock(product).await, 1);
 }
 
 /// F20.
@@ -91,24 +75,11 @@ async fn the_last_unit_has_one_winner_even_without_a_lock() {
 async fn the_last_points_are_spent_once() {
     let db = crowded().await;
     db.charge_points(user(1), 100).await;
-    let won_by = winners(|number| {
+    let product = db.product(10_000).await;
+    let won_by = winners(|_| {
+        let asks = vec![Ask { points: 100, ..Ask::of(product) }; 2];
         let db = Arc::clone(&db);
-        async move {
-            let tx = db.begin().await;
-            let Ok(account) = tx.lock_points(user(1)).await.unwrap().deduct(won(100)) else {
-                tx.rollback().await;
-                return false;
-            };
-            let entry = PointEntry {
-                account,
-                kind: PointEntryKind::Deduct,
-                amount: won(100),
-                payment_id: Some(PaymentId::new(number).unwrap()),
-            };
-            tx.save_points(&entry).await.unwrap();
-            tx.commit().await.unwrap();
-            true
-        }
+        async move { place(db, asks).await == 1 }
     })
     .await;
     assert_eq!(won_by, 1);
@@ -128,24 +99,24 @@ async fn first_charges_at_once_all_count() {
     assert_eq!(db.store.point_balance(user(9)).await, Ok(won(200)));
 }
 
+/// Those who read it before it was used lose by its version; the others are refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_coupon_is_used_once() {
     let db = crowded().await;
     let coupon = db.issued_coupon(user(1)).await;
+    let mut products = Vec::new();
+    for _ in 0..BUYERS {
+        products.push(db.product(1).await);
+    }
     let won = winners(|number| {
+        let product = products[usize::try_from(number - 1).unwrap()];
+        let ask = Ask { coupon: Some(coupon), ..Ask::of(product) };
         let db = Arc::clone(&db);
         async move {
-            let tx = db.begin().await;
-            let held = tx.find_coupon_holding(coupon).await.unwrap().unwrap();
-            let Ok(used) = held.value.issued.redeem(user(1), &held.value.coupon, tx.now()) else {
-                tx.rollback().await;
-                return false;
-            };
-            let payment_id = PaymentId::new(number).unwrap();
-            match tx.save_issued_coupon(&held.with(used), payment_id).await {
-                Ok(()) => tx.commit().await.is_ok(),
-                Err(StoreError::Conflict { .. }) => {
-                    tx.rollback().await;
+            match db.place_all(&[ask]).await {
+                Ok(placed) => !placed.is_empty(),
+                Err(StoreError::Conflict { what }) => {
+                    assert_eq!(what, "version of issued_coupon");
                     false
                 }
                 Err(error) => panic!("{error:?}"),
@@ -158,72 +129,82 @@ async fn one_coupon_is_used_once() {
     assert!(matches!(held.issued.status, IssuedCouponStatus::Used { .. }));
 }
 
-/// Spec 04, F15 and F16: orders over the same products in opposite order, and compensations between them. Whatever
-/// order the caller names them in, rows are locked ascending.
+/// Spec 04, F15 and F16: batches over the same products, buyers and payments, each in another order, with compensations,
+/// starts, callbacks, claims and charges between them. Whatever order the caller names them in, rows are locked ascending.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn orders_and_compensations_over_the_same_products_never_deadlock() {
+async fn batches_over_the_same_rows_never_deadlock() {
     let db = crowded().await;
-    let (a, b) = (db.product(100_000).await, db.product(100_000).await);
+    let products = [db.product(100_000).await, db.product(100_000).await, db.product(100_000).await];
+    for number in 1..4 {
+        db.charge_points(user(number), 1_000_000).await;
+    }
+    let ask = |number: i64| {
+        let at = usize::try_from(number % 3).unwrap();
+        let lines = vec![(products[at], 1), (products[(at + 1) % 3], 2)];
+        Ask { user: user(1 + number % 3), lines, points: 300, ..Ask::of(products[at]) }
+    };
+    let first: Vec<_> = (0..6).map(ask).collect();
+    let shared = Arc::new(db.place_all(&first).await.unwrap());
     let mut flows = JoinSet::new();
-    for number in 0..40_i64 {
-        let db = Arc::clone(&db);
+    for number in 0..16_i64 {
+        let (db, shared) = (Arc::clone(&db), Arc::clone(&shared));
+        let asks: Vec<_> = (0..3).map(|more| ask(number + more)).collect();
         flows.spawn(async move {
-            let products = if number % 2 == 0 { [a, b] } else { [b, a] };
-            let entries = |id: PaymentId, kind| products.map(|product| entry(product, id.get(), kind));
+            let rotated = |of: &[Placed]| {
+                let mut of = of.to_vec();
+                let by = usize::try_from(number).unwrap() % of.len();
+                of.rotate_left(by);
+                of
+            };
             for _ in 0..3 {
-                let tx = db.begin().await;
-                tx.lock_products(&products).await.unwrap();
-                let ids = tx.next_order_ids().await.unwrap();
-                tx.move_stock(&entries(ids.payment_id, StockEntryKind::Reserve)).await.unwrap();
-                tx.insert_order(&order(ids.order_id, a)).await.unwrap();
-                tx.insert_payment(&payment(ids), &[first_event()]).await.unwrap();
-                tx.commit().await.unwrap();
-
-                let placed = Placed { order_id: ids.order_id, payment_id: ids.payment_id };
-                let tx = db.begin().await;
-                fail_payment(tx.as_ref(), placed).await;
-                let order = tx.lock_order(placed.order_id).await.unwrap().unwrap();
-                // Without locking them first: the method does so itself.
-                tx.move_stock(&entries(ids.payment_id, StockEntryKind::Restore)).await.unwrap();
-                let cancelled = order.value.clone().cancel().unwrap();
-                tx.save_order(&order.with(cancelled)).await.unwrap();
-                tx.commit().await.unwrap();
+                let placed = db.place_all(&asks).await.unwrap();
+                let ids: Vec<_> = rotated(&shared).iter().map(|placed| placed.payment_id).collect();
+                db.store.start_payments(&ids).await.unwrap();
+                let named = |placed: &Placed| CallbackNote::Named {
+                    token_hash: token_hash(placed.payment_id),
+                    key: GatewayKey::new(format!("k{}", placed.payment_id)).unwrap(),
+                };
+                let notes: Vec<_> = rotated(&shared).iter().chain(&placed).map(named).collect();
+                db.store.note_callbacks(&notes).await.unwrap();
+                let (due, lease) = (Due::Unsettled, Duration::ZERO);
+                let claims = ClaimOptions { due, limit: 5, lease_id: number, lease, due_by: None };
+                db.store.claim(&claims).await.unwrap();
+                db.charge_points(user(1 + number % 3), 1).await;
+                db.fail(&rotated(&placed)).await.unwrap();
             }
+            // All at once for the same ones: each is given back once.
+            db.fail(&rotated(&shared)).await.unwrap();
         });
     }
-    // A deadlock would have been an error of one of them.
+    // A deadlock would have been a conflict of one of them.
     flows.join_all().await;
-    assert_eq!((db.stock(a).await, db.stock(b).await), (100_000, 100_000));
+    for product in products {
+        assert_eq!(db.stock(product).await, 100_000);
+    }
+    let left = async |number| db.store.point_balance(user(number)).await.unwrap().won();
+    assert_eq!(left(1).await + left(2).await + left(3).await, 3_000_000 + 16 * 3);
 }
 
 /// Spec 04, F67: several reconcilers share the work, and callbacks wake payments meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn claimers_never_share_a_payment() {
     let db = crowded().await;
-    let mut placed = Vec::new();
-    for _ in 0..60 {
-        placed.push(db.place().await);
-    }
+    let product = db.product(1000).await;
+    let placed = Arc::new(db.place_all(&vec![Ask::of(product); 60]).await.unwrap());
+    let options =
+        |lease_id| ClaimOptions { due: Due::Unsettled, limit: 7, lease_id, lease: HOUR, due_by: None };
     let mut tasks = JoinSet::new();
     for worker in 0..6_usize {
-        let db = Arc::clone(&db);
-        let names = placed.clone();
+        let (db, placed) = (Arc::clone(&db), Arc::clone(&placed));
         tasks.spawn(async move {
-            let options = ClaimOptions {
-                kind: ClaimKind::Unsettled,
-                limit: 7,
-                min_age: Duration::ZERO,
-                lease: HOUR,
-                due_by: None,
-            };
             let mut mine = Vec::new();
-            for named in names.iter().skip(worker).step_by(6) {
-                let tx = db.begin().await;
-                tx.record_callback(named.payment_id, &GatewayKey::new("k").unwrap()).await.unwrap();
-                tx.commit().await.unwrap();
-                let tx = db.begin().await;
-                let claims = tx.claim_due(&options).await.unwrap();
-                tx.commit().await.unwrap();
+            for (turn, named) in (0..).zip(placed.iter().skip(worker).step_by(6)) {
+                let key = GatewayKey::new("k").unwrap();
+                let token_hash = token_hash(named.payment_id);
+                db.store.note_callbacks(&[CallbackNote::Named { token_hash, key }]).await.unwrap();
+                let lease_id = i64::try_from(worker).unwrap() * 1000 + turn;
+                let claims = db.store.claim(&options(lease_id)).await.unwrap();
+                assert!(claims.iter().all(|claim| claim.lease_id == lease_id));
                 mine.extend(claims);
             }
             mine
@@ -232,154 +213,92 @@ async fn claimers_never_share_a_payment() {
     let mut claims: Vec<_> = tasks.join_all().await.into_iter().flatten().collect();
     // Those whom nobody got while others were locked.
     eventually("all are claimed", async || {
-        let tx = db.begin().await;
-        let options = ClaimOptions {
-            kind: ClaimKind::Unsettled,
-            limit: 100,
-            min_age: Duration::ZERO,
-            lease: HOUR,
-            due_by: None,
-        };
-        claims.extend(tx.claim_due(&options).await.unwrap());
-        tx.commit().await.unwrap();
+        claims.extend(db.store.claim(&options(9999)).await.unwrap());
         (claims.len() >= placed.len()).then_some(())
     })
     .await;
-    let ids: BTreeSet<_> = claims.iter().map(|claim| claim.record.payment.value.id()).collect();
-    let leases: BTreeSet<_> = claims.iter().map(|claim| claim.lease_id).collect();
-    assert_eq!((claims.len(), ids.len(), leases.len()), (60, 60, 60));
-    // A wake-up that came after the claim is not forgotten at its end.
-    let next = NextCheck {
-        due: NextDue::Never,
-        transaction_seen: false,
-        not_found_count: 0,
-        not_found_now: false,
-        failures: 0,
-        watch_step: 0,
-    };
-    let claim = &claims[0];
-    let tx = db.begin().await;
-    tx.wake(claim.record.payment.value.id()).await.unwrap();
-    assert!(tx.finish_claim(claim, &next, true).await.unwrap());
-    tx.commit().await.unwrap();
-    let tx = db.begin().await;
-    let again =
-        ClaimOptions { kind: ClaimKind::Unsettled, limit: 9, min_age: HOUR, lease: HOUR, due_by: None };
-    let woken = tx.claim_due(&again).await.unwrap();
-    assert_eq!(woken.len(), 1);
-    assert_eq!(woken[0].record.payment.value.id(), claim.record.payment.value.id());
-    tx.rollback().await;
+    let ids: BTreeSet<_> = claims.iter().map(|claim| claim.record.payment.id()).collect();
+    assert_eq!((claims.len(), ids.len()), (60, 60));
 }
 
-/// Spec 04, F02.
+fn keyed(text: &str, retention: Duration) -> KeyedRequest {
+    KeyedRequest {
+        key: IdempotencyKey { user_id: user(1), key: text.into() },
+        fingerprint: [1; 32],
+        retention,
+    }
+}
+
+/// Spec 04, F02: whoever does not take the key learns at once that somebody does, or for what it was taken.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_idempotency_key_makes_one_order() {
     let db = crowded().await;
-    let key = IdempotencyKey { user_id: user(1), key: "once".into() };
-    let won = winners(|number| {
+    let product = db.product(10_000).await;
+    let won = winners(|_| {
+        let ask = Ask { key: Some(keyed("once", HOUR)), ..Ask::of(product) };
         let db = Arc::clone(&db);
-        let key = key.clone();
         async move {
-            let tx = db.store.begin("place").await.unwrap();
-            let ids = tx.next_order_ids().await.unwrap();
-            let claim = IdempotencyClaim {
-                key,
-                fingerprint: [1; 32],
-                order_id: ids.order_id,
-                retention: if number % 2 == 0 { HOUR } else { HOUR * 2 },
-            };
-            let taken = tx.claim_idempotency(&claim).await.unwrap().is_none();
-            if taken {
-                tx.commit().await.unwrap();
-            } else {
-                tx.rollback().await;
+            let (tx, mut placing) = db.store.open_placing(&[ask.needs()]).await.unwrap();
+            match placing.keys.values().next().unwrap() {
+                KeyState::Free => {}
+                KeyState::BeingTaken | KeyState::Known(_) => {
+                    tx.rollback().await;
+                    return false;
+                }
             }
-            taken
+            let order = ask.decide(&mut placing, 0).unwrap();
+            tx.store_orders(&[order]).await.unwrap();
+            commit(tx).await.unwrap();
+            true
         }
     })
     .await;
-    assert_eq!(won, 1);
-    assert!(db.store.idempotency(&key).await.unwrap().is_some());
+    assert_eq!((won, db.stock(product).await), (1, 9_999));
+    assert!(db.store.idempotency(&keyed("once", HOUR).key).await.unwrap().is_some());
 }
 
 /// Expired keys are swept, others stay; one that is being taken again is not waited for.
 #[tokio::test]
 async fn expired_keys_are_swept() {
     let db = Db::new().await;
-    let claim = |name: &str, retention| IdempotencyClaim {
-        key: IdempotencyKey { user_id: user(1), key: name.into() },
-        fingerprint: [1; 32],
-        order_id: domain::OrderId::new(1).unwrap(),
-        retention,
-    };
+    let product = db.product(10).await;
+    let ask = |name: &str, retention| Ask { key: Some(keyed(name, retention)), ..Ask::of(product) };
     for (name, retention) in [("old", Duration::ZERO), ("again", Duration::ZERO), ("alive", HOUR)] {
-        let tx = db.begin().await;
-        assert_eq!(tx.claim_idempotency(&claim(name, retention)).await, Ok(None));
-        tx.commit().await.unwrap();
+        db.place_all(&[ask(name, retention)]).await.unwrap();
     }
-    let taking = db.begin().await;
-    assert_eq!(taking.claim_idempotency(&claim("again", HOUR)).await, Ok(None));
+    let again = ask("again", HOUR);
+    let (taking, mut placing) = db.store.open_placing(&[again.needs()]).await.unwrap();
+    taking.store_orders(&[again.decide(&mut placing, 0).unwrap()]).await.unwrap();
     assert_eq!(db.store.sweep_expired_keys().await, Ok(1));
-    taking.commit().await.unwrap();
+    commit(taking).await.unwrap();
     assert_eq!(db.store.sweep_expired_keys().await, Ok(0));
     for (name, there) in [("old", false), ("again", true), ("alive", true)] {
-        let found = db.store.idempotency(&claim(name, HOUR).key).await.unwrap();
+        let found = db.store.idempotency(&keyed(name, HOUR).key).await.unwrap();
         assert_eq!(found.is_some(), there, "{name}");
     }
 }
 
-/// F24: price and stock change between the buyer's look and TX1, and stock again while TX1 waits for its lock. What counts
-/// is what TX1 reads: the price, the total made of it, and the stock that is left after the wait.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_order_costs_and_takes_what_its_own_transaction_reads() {
-    let db = Arc::new(Db::new().await);
+/// Stock that is counted while it is ordered: what was counted is what is there.
+#[tokio::test]
+async fn stock_that_is_set_waits_for_orders() {
+    let db = crowded().await;
     let product = db.product(5).await;
-    let seen = db.store.product(product).await.unwrap().unwrap();
-    assert_eq!((seen.price, seen.stock.quantity()), (won(1000), 5));
-    let client = db.database.client().await;
-    client.execute("UPDATE product SET price = 1300 WHERE id = $1", &[&product.get()]).await.unwrap();
-
-    // Another order is faster: it holds the row and takes a piece.
-    let faster = db.begin().await;
-    faster.lock_products(&[product]).await.unwrap();
-    faster.move_stock(&[entry(product, 999_999, StockEntryKind::Reserve)]).await.unwrap();
-    let waiting = Arc::clone(&db);
-    let mut ours = JoinSet::new();
-    ours.spawn(async move {
-        let tx = waiting.begin().await;
-        let ids = tx.next_order_ids().await.unwrap();
-        let products = tx.lock_products(&[product]).await.unwrap();
-        let lines = OrderLines::new([(product, Quantity::new(3).unwrap())]).unwrap();
-        let request = PlacementRequest {
-            user_id: user(1),
-            lines,
-            use_point: won(0),
-            wants_coupon: false,
-            has_card: true,
-        };
-        let NewOrderIds { order_id, payment_id } = ids;
-        let offer = Offer { order_id, payment_id, products, points: None, coupon: None, now: tx.now() };
-        let left = offer.products[0].stock.quantity();
-        let placement = placement::decide(&request, offer).unwrap();
-        let taken = StockEntry {
-            quantity: Quantity::new(3).unwrap(),
-            ..entry(product, payment_id.get(), StockEntryKind::Reserve)
-        };
-        tx.move_stock(&[taken]).await.unwrap();
-        tx.commit().await.unwrap();
-        (placement, left)
+    let ask = Ask::of(product);
+    let (placing_tx, mut placing) = db.store.open_placing(&[ask.needs()]).await.unwrap();
+    let mut setting = JoinSet::new();
+    let other = Arc::clone(&db);
+    setting.spawn(async move {
+        let tx = other.begin().await;
+        assert!(tx.set_stock(product, Stock::new(7).unwrap()).await.unwrap());
+        commit(tx).await.unwrap();
     });
-    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%FOR UPDATE OF s%' \
-        AND datname = current_database()";
-    eventually("the order waits for the row", async || {
-        (client.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) > 0).then_some(())
-    })
-    .await;
-    faster.commit().await.unwrap();
-    let (placement, left) = ours.join_next().await.unwrap().unwrap();
-    assert_eq!(left, 4, "the stock that was left when the lock was free");
-    assert_eq!(placement.order.items()[0].unit_price, won(1300), "not the price that the buyer saw");
-    assert_eq!(placement.payment.amounts().total(), won(3900));
-    assert_eq!(placement.payment.amounts().paid_amount(), won(3900));
-    assert_eq!(db.stock(product).await, 1);
+    db.waiting("FROM stock").await;
+    placing_tx.store_orders(&[ask.decide(&mut placing, 0).unwrap()]).await.unwrap();
+    commit(placing_tx).await.unwrap();
+    setting.join_all().await;
+    assert_eq!(db.stock(product).await, 7);
+    // The ledger says the same.
+    let sum = "SELECT sum(delta)::bigint FROM stock_ledger WHERE product_id = $1";
+    let sum: i64 = db.database.client().await.query_one(sum, &[&product.get()]).await.unwrap().get(0);
+    assert_eq!(sum, 7);
 }

@@ -1,7 +1,8 @@
 //! The database's own rules: what a defect in the program meets when nothing else stops it.
 
 use crate::support::{Db, migrated};
-use domain::ports::{Queries, StoreError};
+use domain::ports::{Queries, Store, StoreError};
+use domain::settlement::SettlingNeeds;
 use std::collections::BTreeSet;
 use test_support::TestClient;
 
@@ -17,9 +18,9 @@ const VALID: &str = "
     INSERT INTO order_item (order_id, product_id, product_name, unit_price, quantity)
         VALUES (1, 1, 'p', 1000, 1), (2, 1, 'p', 1000, 1), (3, 1, 'p', 1000, 1);
     INSERT INTO payment (id, order_id, user_id, status, total_amount, used_point, coupon_discount, paid_amount,
-            card_type, card_no, merchant_id, external_payment_key, callback_token_hash, send_deadline)
+            card_type, card_no, merchant_id, gateway_order_ref, external_payment_key, callback_token_hash, send_deadline)
         SELECT id, id, 1, (ARRAY['IN_PROGRESS', 'PAID', 'FAILED'])[id], 1000, 0, 0, 1000,
-            'KB', '1234-****-****-1451', 'm', 'key' || id, decode(repeat(lpad(id::text, 2, '0'), 32), 'hex'), now()
+            'KB', '1234-****-****-1451', 'm', 'ref' || id, 'key' || id, decode(repeat(lpad(id::text, 2, '0'), 32), 'hex'), now()
         FROM generate_series(1, 3) AS id;
     INSERT INTO payment_event (payment_id, to_status, cause) VALUES (1, 'PENDING', 'api');
     INSERT INTO stock_ledger (product_id, payment_id, kind, delta) VALUES (1, 1, 'RESERVE', -1), (1, 1, 'RESTORE', 1);
@@ -117,6 +118,8 @@ const CHECKS: &[(&str, &str)] = &[
     ),
     ("discrepancy_status_check", "UPDATE discrepancy SET status = 'LOST'"),
     ("discrepancy_resolved", "UPDATE discrepancy SET status = 'RESOLVED'"),
+    // Its row may not be changed: a second one is refused for its id before it is refused for being the second.
+    ("installation_id_check", "INSERT INTO installation (id) VALUES ('Not one')"),
     ("idempotency_key_fingerprint_check", "UPDATE idempotency_key SET fingerprint = '\\x00'"),
 ];
 
@@ -145,6 +148,7 @@ const UNIQUE: &[(&str, &str)] = &[
         "discrepancy_one_fact_one_row",
         "INSERT INTO discrepancy (payment_id, kind, fact, evidence) VALUES (1, 'PG_LOST', 'PG_LOST:key1', 'again')",
     ),
+    ("idx_installation_one_row", "INSERT INTO installation (id) VALUES ('another')"),
     ("idempotency_key_pkey", "INSERT INTO idempotency_key SELECT * FROM idempotency_key"),
 ];
 
@@ -159,6 +163,8 @@ const FOR_GOOD: &[&str] = &[
     "UPDATE coupon_ledger SET kind = kind",
     "DELETE FROM coupon_ledger",
     "DELETE FROM discrepancy",
+    "UPDATE installation SET id = 'another'",
+    "DELETE FROM installation",
     "UPDATE payment SET status = 'FAILED' WHERE id = 2",
     "UPDATE payment SET external_payment_key = 'other' WHERE id = 2",
     "UPDATE payment SET status = 'PAID' WHERE id = 3",
@@ -218,6 +224,7 @@ async fn a_row_that_breaks_a_rule_is_corrupt() {
     client.batch_execute(VALID).await.unwrap();
     let order = domain::OrderId::new(1).unwrap();
     let payment = domain::PaymentId::new(1).unwrap();
+    let needs = SettlingNeeds { payment_id: payment, keys: Vec::new(), goods: true };
     assert!(db.store.order(None, order).await.unwrap().is_some());
     let corrupt = |error: Option<StoreError>, sql: &str| {
         assert!(matches!(error, Some(StoreError::Corrupt { .. })), "{sql}: {error:?}");
@@ -234,7 +241,7 @@ async fn a_row_that_breaks_a_rule_is_corrupt() {
         client.batch_execute(&format!("ALTER TABLE payment DROP CONSTRAINT {constraint}")).await.unwrap();
         client.batch_execute(sql).await.unwrap();
         corrupt(db.store.payment(None, payment).await.err(), sql);
-        corrupt(db.begin().await.lock_payment(payment).await.err(), sql);
+        corrupt(db.store.open_settling(std::slice::from_ref(&needs)).await.err(), sql);
         client.batch_execute(undo).await.unwrap();
     }
     let broken_key = "UPDATE payment SET external_payment_key = 'a b' WHERE id = 1";

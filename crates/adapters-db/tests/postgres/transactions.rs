@@ -1,23 +1,22 @@
 //! What holds a transaction together: poison, dropping, limits, one round trip for what travels together.
 
-use crate::support::{Db, PATIENCE, eventually, user, won};
-use domain::ports::{CommitError, Queries, StockEntry, StockEntryKind, Store, StoreError, StoreTx};
-use domain::{PaymentId, ProductId, Quantity};
+use crate::support::{Ask, Db, PATIENCE, Placed, eventually, token_hash, won};
+use domain::ports::{CallbackNote, ClaimOptions, CommitError, Due, Queries, Store, StoreError, StoreTx};
+use domain::{GatewayKey, ProductId, Stock};
 use std::time::Duration;
-use test_support::Cut;
+use test_support::{Cut, NetworkFault};
 use tokio::time::{Instant, timeout};
 
-fn entry(product_id: ProductId, kind: StockEntryKind) -> StockEntry {
-    StockEntry {
-        product_id,
-        payment_id: PaymentId::new(7).unwrap(),
-        kind,
-        quantity: Quantity::new(1).unwrap(),
-    }
+/// Opens a transaction that holds the product's stock.
+async fn locking(db: &Db, product: ProductId) -> Box<dyn StoreTx> {
+    db.store.open_placing(&[Ask::of(product).needs()]).await.unwrap().0
 }
 
-async fn restore(tx: &dyn StoreTx, product: ProductId) -> Result<(), StoreError> {
-    tx.move_stock(&[entry(product, StockEntryKind::Restore)]).await
+/// Locks it and lets go again.
+async fn try_lock(db: &Db, product: ProductId) -> Result<(), StoreError> {
+    let (tx, _) = db.store.open_placing(&[Ask::of(product).needs()]).await?;
+    tx.rollback().await;
+    Ok(())
 }
 
 /// Spec 04, F11: within 1.5 s. The server's own time-outs are far away here, so that only the closing can have done it.
@@ -28,37 +27,35 @@ async fn a_dropped_transaction_frees_its_locks_within_1500_ms() {
     let product = db.product(10).await;
     let mut best = PATIENCE;
     for _ in 0..5 {
-        let tx = db.begin().await;
-        tx.lock_products(&[product]).await.unwrap();
-        let other = db.begin().await;
+        let tx = locking(&db, product).await;
         let dropped = Instant::now();
         drop(tx);
-        other.lock_products(&[product]).await.unwrap();
+        try_lock(&db, product).await.unwrap();
         best = best.min(dropped.elapsed());
-        other.rollback().await;
     }
     assert!(best < Duration::from_millis(1500), "{best:?}");
 }
 
-/// The same when it is dropped while a statement waits for another lock: the server must first notice.
+/// The same when it is dropped while it is being opened and waits for another lock: the server must first notice.
 #[tokio::test]
-async fn a_transaction_that_is_dropped_while_it_waits_frees_its_locks_within_1500_ms() {
+async fn an_opening_that_is_dropped_while_it_waits_frees_its_locks_within_1500_ms() {
     let db = Db::with(|options| options.client_connection_check_interval = Duration::from_secs(1)).await;
     let (held, wanted) = (db.product(10).await, db.product(10).await);
     let mut best = PATIENCE;
     for _ in 0..3 {
-        let blocker = db.begin().await;
-        blocker.lock_products(&[wanted]).await.unwrap();
-        let waiting = db.begin().await;
-        waiting.lock_products(&[held]).await.unwrap();
-        let wait = timeout(Duration::from_millis(50), waiting.lock_products(&[wanted])).await;
-        assert!(wait.is_err(), "it must wait");
-        let other = db.begin().await;
+        let blocker = locking(&db, wanted).await;
+        let both = Ask { lines: vec![(held, 1), (wanted, 1)], ..Ask::of(held) }.needs();
+        let needs = [both];
+        let mut opening = Box::pin(db.store.open_placing(&needs));
+        let waits = db.waiting("FROM stock");
+        tokio::select! {
+            _ = &mut opening => panic!("it must wait"),
+            () = waits => {}
+        }
         let dropped = Instant::now();
-        drop(waiting);
-        other.lock_products(&[held]).await.unwrap();
+        drop(opening);
+        try_lock(&db, held).await.unwrap();
         best = best.min(dropped.elapsed());
-        other.rollback().await;
         blocker.rollback().await;
     }
     assert!(best < Duration::from_millis(1500), "{best:?}");
@@ -70,74 +67,93 @@ async fn the_connection_of_a_dropped_transaction_is_never_given_out_again() {
     let product = db.product(3).await;
     for _ in 0..3 {
         let tx = db.begin().await;
-        tx.set_stock(product, domain::Stock::new(1).unwrap()).await.unwrap();
+        tx.set_stock(product, Stock::new(1).unwrap()).await.unwrap();
         drop(tx);
         // On the same connection this would still see the change.
         assert_eq!(db.stock(product).await, 3);
     }
 }
 
+/// From before the first byte to after the last answer.
 #[tokio::test]
-async fn a_begin_that_is_dropped_leaves_no_transaction_in_the_pool() {
-    let db = Db::with(|options| {
-        options.pool_name = "dropped-begin";
-        options.idle_in_transaction_session_timeout = PATIENCE * 10;
-    })
-    .await;
-    db.store.ready().await.unwrap();
-    // From before the first byte to after the last answer.
+async fn what_is_dropped_while_it_is_opened_leaves_no_transaction_in_the_pool() {
+    let db = Db::with(|options| options.idle_in_transaction_session_timeout = PATIENCE * 10).await;
+    let product = db.product(3).await;
+    let placed = db.place_all(&[Ask::of(product)]).await.unwrap()[0];
+    let needs = ([Ask::of(product).needs()], [placed.needs()]);
     for micros in (0..4000).step_by(100) {
-        drop(timeout(Duration::from_micros(micros), db.store.begin("cancelled")).await);
+        let time = Duration::from_micros(micros);
+        drop(timeout(time, db.store.begin("cancelled")).await);
+        drop(timeout(time, db.store.open_placing(&needs.0)).await);
+        drop(timeout(time, db.store.open_settling(&needs.1)).await);
+        drop(timeout(time, db.store.claim(&claims(1))).await);
     }
-    let client = db.database.client().await;
-    let open = "SELECT count(*) FROM pg_stat_activity \
-        WHERE application_name = 'holdfast/dropped-begin' AND state <> 'idle'";
-    eventually("no transaction is left open", async || {
-        let open: i64 = client.query_one(open, &[]).await.unwrap().get(0);
-        (open == 0).then_some(())
-    })
-    .await;
+    eventually("no transaction is left open", async || db.open_sessions().await.is_empty().then_some(()))
+        .await;
+    try_lock(&db, product).await.unwrap();
 }
 
+const fn claims(lease_id: i64) -> ClaimOptions {
+    let (due, lease) = (Due::Unsettled, Duration::from_secs(3600));
+    ClaimOptions { due, limit: 9, lease_id, lease, due_by: None }
+}
+
+/// A payment given back a second time, and then committed all the same: the caller swallowed the error.
 #[tokio::test]
 async fn after_a_failed_statement_commit_refuses_and_nothing_stays() {
     let db = Db::new().await;
     let product = db.product(5).await;
-    let tx = db.begin().await;
-    restore(tx.as_ref(), product).await.unwrap();
-    let failed = restore(tx.as_ref(), product).await;
-    assert_eq!(failed, Err(StoreError::Conflict { what: "idx_stock_ledger_once".into() }));
-    // The caller swallows it and goes on.
-    let refused = tx.commit().await;
+    let placed = db.place_all(&[Ask::of(product)]).await.unwrap()[0];
+    let (tx, mut settling) = db.store.open_settling(&[placed.needs()]).await.unwrap();
+    let message = domain::FailureMessage::from_outside("no");
+    let answer = domain::ports::GatewayAnswer::Rejected { message };
+    let outcome = domain::ports::ChargeOutcome { answer, watch: false };
+    let learned = domain::settlement::Learned::Answer(&outcome);
+    let cause = domain::ports::Cause::Api;
+    let failed =
+        settling.settle(placed.payment_id, &learned, cause, &crate::support::rules()).unwrap().unwrap();
+    let changes = [failed.changes];
+    tx.store_changes(&changes).await.unwrap();
+    let twice = tx.store_changes(&changes).await;
     let reason = StoreError::Conflict { what: "idx_stock_ledger_once".into() };
-    assert_eq!(refused, Err(CommitError::RolledBack(reason)));
-    assert_eq!(db.stock(product).await, 5);
+    assert_eq!(twice, Err(reason.clone()));
+    assert_eq!(tx.commit().await, Err(CommitError::RolledBack(reason)));
+    assert_eq!(db.stock(product).await, 4);
+    assert_eq!(db.case(placed).await.record.version, 0);
 }
 
 /// Nothing failed at the server, but a rule of ours did: the transaction must not be committed either.
 #[tokio::test]
 async fn a_lost_version_poisons_too() {
     let db = Db::new().await;
-    let product = db.product(0).await;
+    let product = db.product(1).await;
+    let ask = Ask::of(product);
+    let (tx, mut placing) = db.store.open_placing(&[ask.needs()]).await.unwrap();
+    let order = ask.decide(&mut placing, 0).unwrap();
+    tx.rollback().await;
     let tx = db.begin().await;
+    tx.set_stock(product, Stock::new(0).unwrap()).await.unwrap();
     tx.insert_coupon("never", domain::Discount::Fixed(won(1)), None).await.unwrap();
-    let reserve = tx.move_stock(&[entry(product, StockEntryKind::Reserve)]).await;
-    assert!(matches!(reserve, Err(StoreError::Conflict { .. })), "{reserve:?}");
+    let stored = tx.store_orders(&[order]).await;
+    assert!(matches!(stored, Err(StoreError::Conflict { .. })), "{stored:?}");
     assert!(matches!(tx.commit().await, Err(CommitError::RolledBack(StoreError::Conflict { .. }))));
     let count = "SELECT count(*) FROM coupon";
     let coupons: i64 = db.database.client().await.query_one(count, &[]).await.unwrap().get(0);
-    assert_eq!(coupons, 0);
+    assert_eq!((coupons, db.stock(product).await), (0, 1));
 }
 
 #[tokio::test]
 async fn an_abandoned_statement_poisons() {
     let db = Db::new().await;
     let product = db.product(5).await;
-    let blocker = db.begin().await;
-    blocker.lock_products(&[product]).await.unwrap();
+    let blocker = locking(&db, product).await;
     let tx = db.begin().await;
-    let abandoned = timeout(Duration::from_millis(30), restore(tx.as_ref(), product)).await;
-    assert!(abandoned.is_err(), "it must wait");
+    let mut setting = Box::pin(tx.set_stock(product, Stock::new(9).unwrap()));
+    tokio::select! {
+        _ = &mut setting => panic!("it must wait"),
+        () = db.waiting("FROM stock") => {}
+    }
+    drop(setting);
     blocker.rollback().await;
     let refused = tx.commit().await;
     assert!(matches!(refused, Err(CommitError::RolledBack(StoreError::Other { .. }))), "{refused:?}");
@@ -148,18 +164,19 @@ async fn an_abandoned_statement_poisons() {
 #[tokio::test]
 async fn the_reason_of_a_failure_is_told_whichever_statement_is_polled_first() {
     let db = Db::new().await;
-    let product = db.product(5).await;
-    let tx = db.begin().await;
-    restore(tx.as_ref(), product).await.unwrap();
-    tx.commit().await.unwrap();
-    let conflict = StoreError::Conflict { what: "idx_stock_ledger_once".into() };
+    let coupon = db.issued_coupon(crate::support::user(1)).await;
+    let coupon_id = db.store.issued_coupons(crate::support::user(1)).await.unwrap()[0].coupon.id;
+    assert!(coupon.get() > 0);
     for _ in 0..3 {
         let tx = db.begin().await;
         // The second one is on the wire behind the first and fails with 25P02.
-        let (failed, aborted) = tokio::join!(restore(tx.as_ref(), product), tx.lock_points(user(1)));
-        assert_eq!(failed, Err(conflict.clone()));
+        let broken =
+            tx.insert_product("x", domain::Money::ZERO.checked_sub(won(1)).unwrap(), Stock::new(1).unwrap());
+        let (failed, aborted) = tokio::join!(broken, tx.find_coupon(coupon_id));
+        let reason = failed.unwrap_err().to_string();
+        assert!(reason.contains("product_price_check"), "{reason}");
         if let Err(error) = aborted {
-            assert!(error.to_string().contains("idx_stock_ledger_once"), "{error}");
+            assert!(error.to_string().contains("product_price_check"), "{error}");
         }
         tx.rollback().await;
     }
@@ -169,35 +186,35 @@ async fn the_reason_of_a_failure_is_told_whichever_statement_is_polled_first() {
 async fn a_lock_that_does_not_come_is_unavailable() {
     let db = Db::with(|options| options.lock_timeout = Duration::from_millis(50)).await;
     let product = db.product(5).await;
-    let blocker = db.begin().await;
-    blocker.lock_products(&[product]).await.unwrap();
+    let blocker = locking(&db, product).await;
+    let error = try_lock(&db, product).await.unwrap_err();
+    assert!(matches!(&error, StoreError::Unavailable { what } if what.contains("55P03")), "{error:?}");
     let tx = db.begin().await;
-    let error = tx.lock_products(&[product]).await.unwrap_err();
-    let StoreError::Unavailable { what } = &error else { panic!("{error:?}") };
-    assert!(what.contains("55P03"), "{what}");
+    let error = tx.set_stock(product, Stock::new(1).unwrap()).await.unwrap_err();
+    assert!(matches!(&error, StoreError::Unavailable { what } if what.contains("55P03")), "{error:?}");
     assert!(matches!(tx.commit().await, Err(CommitError::RolledBack(StoreError::Unavailable { .. }))));
     blocker.rollback().await;
 }
 
+/// What the server ends is known to be lost: nothing more is sent there, and it surely was not stored.
 #[tokio::test]
 async fn the_server_ends_a_transaction_whose_owner_says_nothing() {
-    let db = Db::with(|options| {
-        options.idle_in_transaction_session_timeout = Duration::from_millis(100);
+    let limit = Duration::from_millis(300);
+    let db = Db::with(|options| options.idle_in_transaction_session_timeout = limit).await;
+    let product = db.product(5).await;
+    // A machine that stands still may let the server end it even before it was opened.
+    let silent = eventually("a transaction", async || {
+        Some(db.store.open_placing(&[Ask::of(product).needs()]).await.ok()?.0)
     })
     .await;
-    let product = db.product(5).await;
-    let silent = db.begin().await;
-    silent.lock_products(&[product]).await.unwrap();
-    let other = db.begin().await;
-    other.lock_products(&[product]).await.unwrap();
-    other.rollback().await;
-    // Its connection is known to be closed, so that nothing was sent: surely not stored.
+    eventually("the server ends it", async || db.open_sessions().await.is_empty().then_some(())).await;
     eventually("the connection is known to be lost", async || {
-        let lost = silent.lock_products(&[product]).await;
+        let lost = silent.set_stock(product, Stock::new(1).unwrap()).await;
         matches!(lost, Err(StoreError::Unavailable { .. })).then_some(())
     })
     .await;
     assert!(matches!(silent.commit().await, Err(CommitError::RolledBack(StoreError::Unavailable { .. }))));
+    assert_eq!(db.stock(product).await, 5);
 }
 
 #[tokio::test]
@@ -214,7 +231,7 @@ async fn a_pool_that_is_used_up_answers_in_time() {
         assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
     }
     tx.rollback().await;
-    assert!(db.store.begin("comes").await.is_ok());
+    eventually("it comes back", async || db.store.begin("comes").await.ok()).await;
 }
 
 #[tokio::test]
@@ -236,52 +253,77 @@ async fn a_database_out_of_reach_is_unavailable_and_found_again() {
     // A black hole: connections are accepted and never answered.
     proxy.cut(Cut::Reset);
     proxy.hold(true);
-    let begun = Instant::now();
     let lost = db.store.begin("black hole").await.err();
     assert!(matches!(lost, Some(StoreError::Unavailable { .. })), "{lost:?}");
-    assert!(begun.elapsed() < PATIENCE);
     proxy.hold(false);
     eventually("the way back", async || db.store.ready().await.ok()).await;
 }
 
-/// Every round trip takes 60 ms here; the machine's own time is small beside that.
-#[tokio::test]
-async fn independent_statements_travel_together() {
+/// Sends something whose answers all get lost on the way, from its first byte on, and gives what the server did last in the
+/// session: that came without waiting for any answer.
+async fn last_of_a_burst<T>(first: &[u8], work: impl AsyncFnOnce(&Db, Placed) -> T, last: &str) {
     let (db, proxy) = Db::behind_proxy(|options| options.pool_size = 1).await;
     let product = db.product(5).await;
-    let ids = [product];
-    let together = async |tx: &dyn StoreTx| {
-        tokio::try_join!(
-            tx.lock_products(&ids),
-            tx.next_order_ids(),
-            tx.lock_points(user(1)),
-            tx.find_payment_by_token_hash(&[0; 32]),
-            tx.find_coupon(domain::CouponId::new(1).unwrap()),
-            tx.lock_payment(PaymentId::new(1).unwrap()),
-        )
-        .unwrap();
-    };
-    // Prepares every statement on the one connection.
-    let tx = db.begin().await;
-    together(tx.as_ref()).await;
-    tx.commit().await.unwrap();
+    db.charge_points(crate::support::user(1), 1000).await;
+    let coupon = db.issued_coupon(crate::support::user(1)).await;
+    let placed = db.place_all(&[Ask { coupon: Some(coupon), ..Ask::of(product) }]).await.unwrap()[0];
+    let hint =
+        CallbackNote::Named { token_hash: token_hash(placed.payment_id), key: GatewayKey::new("k").unwrap() };
+    db.store.note_callbacks(&[hint]).await.unwrap();
+    proxy.arm(first, NetworkFault::SilentAfterRequest);
+    let sql = "SELECT query FROM pg_stat_activity WHERE application_name = $1 AND query LIKE '%' || $2 || '%' \
+        AND state LIKE 'idle%'";
+    let client = db.database.client().await;
+    let done = eventually_seen(&client, sql, &db.application, last);
+    tokio::select! {
+        _ = work(&db, placed) => panic!("its answers were lost"),
+        () = done => {}
+    }
+    assert_eq!(proxy.fired(), 1);
+}
 
-    proxy.delay(Duration::from_millis(30));
-    let begun = Instant::now();
-    let tx = db.begin().await;
-    let begin = begun.elapsed();
-    let begun = Instant::now();
-    together(tx.as_ref()).await;
-    let joined = begun.elapsed();
-    let begun = Instant::now();
-    tx.lock_products(&ids).await.unwrap();
-    tx.next_order_ids().await.unwrap();
-    tx.lock_points(user(1)).await.unwrap();
-    tx.find_payment_by_token_hash(&[0; 32]).await.unwrap();
-    tx.find_coupon(domain::CouponId::new(1).unwrap()).await.unwrap();
-    tx.lock_payment(PaymentId::new(1).unwrap()).await.unwrap();
-    let one_by_one = begun.elapsed();
-    tx.rollback().await;
-    assert!(joined * 2 < one_by_one, "together {joined:?}, one by one {one_by_one:?}");
-    assert!(begin * 3 < one_by_one, "begin {begin:?}, six round trips {one_by_one:?}");
+async fn eventually_seen(client: &test_support::TestClient, sql: &str, application: &str, text: &str) {
+    eventually("the last statement was run", async || {
+        let rows = client.query(sql, &[&application, &text]).await.unwrap();
+        (!rows.is_empty()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_opening_is_one_round_trip() {
+    let place = async |db: &Db, _: Placed| {
+        let product = db.database.client().await;
+        let id: i64 = product.query_one("SELECT min(id) FROM product", &[]).await.unwrap().get(0);
+        let ask = Ask { points: 1, ..Ask::of(ProductId::new(id).unwrap()) };
+        db.store.open_placing(&[ask.needs()]).await.map(drop)
+    };
+    last_of_a_burst(b"BEGIN", place, "FROM point_account").await;
+    let settle = async |db: &Db, placed: Placed| db.store.open_settling(&[placed.needs()]).await.map(drop);
+    last_of_a_burst(b"BEGIN", settle, "FROM issued_coupon").await;
+    let begin = async |db: &Db, _: Placed| db.store.begin("test").await.map(drop);
+    last_of_a_burst(b"BEGIN", begin, "SELECT now()").await;
+    let claim = async |db: &Db, _: Placed| db.store.claim(&claims(1)).await.map(drop);
+    last_of_a_burst(b"BEGIN", claim, "COMMIT").await;
+}
+
+/// Everything that a batch stores is sent at once: with the rarest parts, which are statements of their own.
+#[tokio::test]
+async fn a_storing_is_one_round_trip() {
+    let store = async |db: &Db, placed: Placed| {
+        let (tx, mut settling) = db.store.open_settling(&[placed.needs()]).await.unwrap();
+        let answer = domain::ports::GatewayAnswer::Rejected {
+            message: domain::FailureMessage::from_outside("lost on the way"),
+        };
+        let outcome = domain::ports::ChargeOutcome { answer, watch: false };
+        let learned = domain::settlement::Learned::Answer(&outcome);
+        let cause = domain::ports::Cause::Api;
+        let rules = crate::support::rules();
+        let mut changes =
+            settling.settle(placed.payment_id, &learned, cause, &rules).unwrap().unwrap().changes;
+        changes.hints_done = vec![GatewayKey::new("k").unwrap()];
+        tx.store_changes(&[changes]).await
+    };
+    // Statements are known by their names on the wire, so that it is a parameter that tells the first one.
+    last_of_a_burst(b"lost on the way", store, "UPDATE callback_inbox i SET looked_up_at").await;
 }

@@ -152,7 +152,8 @@ impl<T: Transport> GuardedGateway<T> {
     /// asked, or has none, `otherwise` stands. If it has some that can't be read, nobody knows what they are: nothing may be
     /// sent again and nothing given back.
     async fn last_look(&self, charge: &Charge<'_>, otherwise: GatewayAnswer) -> ChargeOutcome {
-        if !self.config.probe_before_retry || charge.open_ends == 0 {
+        let needed = self.config.probe_before_retry && charge.open_ends > 0 && !charge.time_left().is_zero();
+        if !needed {
             return charge.outcome(otherwise);
         }
         let begun = Instant::now();

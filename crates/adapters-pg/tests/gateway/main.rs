@@ -3,6 +3,10 @@
 #[cfg(test)]
 mod charge;
 #[cfg(test)]
+mod edges;
+#[cfg(test)]
+mod half_open;
+#[cfg(test)]
 mod load;
 #[cfg(test)]
 mod lookup;

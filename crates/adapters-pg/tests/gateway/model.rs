@@ -5,7 +5,7 @@ use adapters_pg::{GatewayConfig, GuardedGateway};
 use async_trait::async_trait;
 use domain::ports::{ChargeOutcome, ChargeRequest, Entropy, Lookup, PaymentGateway, TransactionSummary};
 use domain::settlement::{Transaction, TransactionStatus};
-use domain::{CardType, FailureMessage, GatewayKey, GatewayOrderRef, MerchantId, Money, OrderId};
+use domain::{CardType, FailureMessage, GatewayKey, GatewayOrderRef, MerchantId, Money};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! What gateways send as a callback: of its body one text is read, whatever else is in it.
 
-use domain::OrderId;
 use crate::orders::callback_token;
 use crate::support::{Server, assert_failure};
+use domain::OrderId;
 
 /// Bodies of a callback whose `transactionKey` is good, and that other gateways have sent.
 fn odd_bodies(key: &str, order: i64) -> Vec<Vec<u8>> {

@@ -217,6 +217,22 @@ async fn who_waits_too_long_is_told_so_and_nothing_is_done_for_it() {
     assert_at_rest(&batcher, &seen).await;
 }
 
+/// Who was refused leaves its place in the queue to others at once.
+#[tokio::test(start_paused = true)]
+async fn who_waited_too_long_makes_room() {
+    let limits = BatchLimits { queue: 2, wait: ms(50), ..limits() };
+    let (batcher, seen) = toy_that(limits, ms(100), false);
+    let next = async {
+        sleep(ms(60)).await;
+        all(&batcher, [job(4), job(5)]).await
+    };
+    let (told, next) = tokio::join!(all(&batcher, (1..=3).map(job)), next);
+    let too_late = (Err(BatchError::TooLate), ms(50));
+    assert_eq!(told, [(Ok(1), ms(100)), too_late.clone(), too_late]);
+    assert_eq!(next, [(Ok(4), ms(140)), (Ok(5), ms(140))]);
+    assert_at_rest(&batcher, &seen).await;
+}
+
 /// Who waits behind a leader that was late itself (its task was not run in time) is told so, too.
 #[tokio::test(start_paused = true)]
 async fn who_waited_too_long_is_not_taken_into_a_batch() {

@@ -141,13 +141,21 @@ pub(crate) struct Injector {
     sites: Mutex<Vec<(Site, bool)>>,
     /// The target was reached.
     pub(crate) reached: Notify,
+    /// The task that reached it, when it was a task of its own.
+    pub(crate) reached_by: Mutex<Option<tokio::task::Id>>,
     /// Lets a frozen process go on.
     pub(crate) resume: Notify,
 }
 
 impl Injector {
     pub(crate) fn new(target: Option<(usize, Harm)>) -> Arc<Self> {
-        Arc::new(Self { target, sites: Mutex::default(), reached: Notify::new(), resume: Notify::new() })
+        Arc::new(Self {
+            target,
+            sites: Mutex::default(),
+            reached: Notify::new(),
+            reached_by: Mutex::default(),
+            resume: Notify::new(),
+        })
     }
 
     /// The steps so far, in order.
@@ -156,6 +164,7 @@ impl Injector {
     }
 
     async fn dead(&self) -> Fault {
+        *self.reached_by.lock().unwrap() = tokio::task::try_id();
         self.reached.notify_one();
         std::future::pending().await
     }

@@ -2,14 +2,18 @@
 //! not listed: a run without harm tells them, so that a new one is covered by being there. After each harm the faults
 //! end, the reconciler runs over more than a day, and the oracle looks at what is left.
 
-use crate::faults::{Harm, Injector};
-use crate::gateway::{Made, Plan, Reply, made};
+use crate::faults::{Harm, Injector, Slow};
+use crate::gateway::{Made, Plan, Reply, TestGateway, made};
 use crate::oracle;
-use crate::world::{World, idempotency, only, secs};
+use crate::world::{Placed, STOCK, World, idempotency, only, secs};
 use application::{Application, PlaceOrder};
+use domain::placement::OrderLines;
+use domain::ports::Cause;
 use domain::settlement::TransactionStatus::{self, Failed, Success};
-use domain::{OrderStatus, PaymentStatus};
+use domain::{OrderStatus, PaymentStatus, Quantity};
+use futures_util::future::join_all;
 use std::sync::Arc;
+use std::time::Duration;
 use test_support::{NoFaults, Site};
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +36,31 @@ enum Scene {
     Watch,
     /// A turn that finds a late success by a callback, for a payment that nobody watches.
     WatchWoken,
+    /// A sync by hand of a failed payment that was charged after all.
+    Sync,
+    /// An order, and the callback of its transaction before the answer to its request.
+    EarlyCallback(TransactionStatus),
+    /// Orders of all kinds at once, in batches: by points, with coupon, refused by the gateway, one key twice, one that can't be.
+    PlaceMany,
+    /// A turn that settles several payments in one batch.
+    ReconcileMany,
+    /// Callbacks of several payments at once.
+    CallbackMany,
+}
+
+impl Scene {
+    /// Its orders, when all goes well.
+    const fn most_orders(self) -> usize {
+        match self {
+            Self::PlaceMany => 5,
+            Self::ReconcileMany | Self::CallbackMany => 4,
+            _ => 1,
+        }
+    }
+
+    const fn is_of_several(self) -> bool {
+        self.most_orders() > 1
+    }
 }
 
 const PLACING: [Scene; 8] = [
@@ -47,13 +76,40 @@ const PLACING: [Scene; 8] = [
 
 /// A world in which the scene's use-case has something to do.
 async fn prepare(scene: Scene) -> World {
-    let world = World::new().await;
+    // With one lane all but the first come together.
+    let lanes = if scene.is_of_several() { 1 } else { 2 };
+    let world = World::with(|policy| policy.batch.lanes = lanes).await;
     let plan = |reply, end: Option<Made>| world.gateway.plan(Plan::new(reply, end.into_iter().collect()));
     match scene {
         Scene::Place(Reply::AcceptedDecided, Some(end)) => {
             plan(Reply::AcceptedDecided, Some(Made { decided_after: secs(0), ..made(end) }));
         }
         Scene::Place(reply, end) => plan(reply, end.map(made)),
+        Scene::EarlyCallback(end) => {
+            plan(Reply::Accepted, Some(Made { decided_after: secs(0), ..made(end) }));
+        }
+        Scene::Sync => {
+            let late = Made { appears_after: secs(10), ..made(Success) };
+            plan(Reply::NotReached, Some(late));
+            world.placed(world.command()).await;
+            tokio::time::sleep(secs(30)).await;
+        }
+        Scene::PlaceMany => {
+            world.app.charge_points(crate::world::buyer(), crate::world::won(100_000)).await.unwrap();
+            plan(Reply::Accepted, Some(made(Success)));
+            plan(Reply::Rejected, None);
+            plan(Reply::Uncertain, Some(made(Failed)));
+        }
+        Scene::ReconcileMany | Scene::CallbackMany => {
+            let reply = if scene == Scene::CallbackMany { Reply::Accepted } else { Reply::Uncertain };
+            for end in [Success, Failed, Success, Failed] {
+                plan(reply, Some(made(end)));
+            }
+            for command in [world.plain(), world.command(), world.plain(), world.plain()] {
+                world.placed(command).await;
+            }
+            tokio::time::sleep(secs(70)).await;
+        }
         Scene::PlaceByPoints => {
             world.app.charge_points(crate::world::buyer(), crate::world::won(100_000)).await.unwrap();
         }
@@ -110,18 +166,32 @@ async fn act(scene: Scene, world: &World, program: &Application) {
                 PlaceOrder { idempotency: idempotency("k", 1), use_point, card: None, ..world.command() };
             let _answer = program.place_order(command).await;
         }
-        Scene::Callback(_) => {
-            let placed = only(world);
-            let key = crate::gateway::TestGateway::key(1);
-            let stop = CancellationToken::new();
-            let received = async {
-                let _answer = program.receive_callback(&world.token(placed), &key).await;
-                world.idle().await;
-                stop.cancel();
+        Scene::EarlyCallback(_) => {
+            let command = PlaceOrder { idempotency: idempotency("k", 1), ..world.command() };
+            let called = async {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                if world.gateway.charges().len() == 1 {
+                    call(world, program).await;
+                }
+                tokio::time::sleep(secs(5)).await;
             };
-            tokio::join!(program.take_up_callbacks(&stop), received);
+            let (_answer, ()) = tokio::join!(program.place_order(command), taking_up(program, called));
         }
-        Scene::Reconcile(_)
+        Scene::Callback(_) | Scene::CallbackMany => {
+            let called = async {
+                call(world, program).await;
+                tokio::time::sleep(secs(1)).await;
+            };
+            taking_up(program, called).await;
+        }
+        Scene::Sync => {
+            let _synced = program.sync_payment(only(world).payment_id, Cause::Operator).await;
+        }
+        Scene::PlaceMany => {
+            join_all(many(world).into_iter().map(|command| program.place_order(command))).await;
+        }
+        Scene::ReconcileMany
+        | Scene::Reconcile(_)
         | Scene::ReconcileNone
         | Scene::ReconcileForced
         | Scene::Watch
@@ -131,13 +201,76 @@ async fn act(scene: Scene, world: &World, program: &Application) {
     }
 }
 
+fn many(world: &World) -> Vec<PlaceOrder> {
+    let keyed = |key, command| PlaceOrder { idempotency: idempotency(key, 1), ..command };
+    let points = || PlaceOrder { use_point: crate::world::won(10_000), card: None, ..world.plain() };
+    let all_pieces = Quantity::new(STOCK + 1).unwrap();
+    let too_many = OrderLines::new([(world.product, all_pieces)]).unwrap();
+    vec![
+        keyed("a", world.plain()),
+        keyed("b", points()),
+        keyed("c", world.command()),
+        keyed("c", world.command()),
+        PlaceOrder { lines: too_many, ..keyed("d", world.plain()) },
+        keyed("e", world.plain()),
+        keyed("f", world.plain()),
+    ]
+}
+
+/// The callback of each payment's transaction, all at once.
+async fn call(world: &World, program: &Application) {
+    let sent = world.gateway.charges();
+    let calls = (1..=sent.len()).map(|number| async move {
+        let key = TestGateway::key(number);
+        let called = world.gateway.truth().into_iter().find(|transaction| transaction.key == key).unwrap();
+        let payment = world.database.read(|tables| {
+            let row = tables.payments.values().find(|row| row.record.order_ref == called.order_ref);
+            row.map(|row| Placed {
+                order_id: row.record.payment.order_id(),
+                payment_id: row.record.payment.id(),
+            })
+        });
+        let _answer = program.receive_callback(&world.token(payment.unwrap()), &key).await;
+    });
+    join_all(calls).await;
+}
+
+/// `work`, and beside it the worker, until that has nothing left to do.
+async fn taking_up(program: &Application, work: impl Future<Output = ()>) {
+    let stop = CancellationToken::new();
+    let stopping = async {
+        work.await;
+        stop.cancel();
+    };
+    tokio::join!(program.take_up_callbacks(&stop), stopping);
+}
+
+/// The program that is harmed. Where several are to come together, its steps take time.
+fn harmed(scene: Scene, world: &World, injector: &Arc<Injector>) -> Application {
+    if scene.is_of_several() {
+        world.program(Arc::new(Slow(injector.clone())))
+    } else {
+        world.program(injector.clone())
+    }
+}
+
 /// The steps of the scene when nothing goes wrong.
 async fn steps(scene: Scene) -> Vec<Site> {
     let world = prepare(scene).await;
     let injector = Injector::new(None);
     world.gateway.set_faults(injector.clone());
-    act(scene, &world, &world.program(injector.clone())).await;
+    act(scene, &world, &harmed(scene, &world, &injector)).await;
     world.gateway.set_faults(Arc::new(NoFaults));
+    if scene.is_of_several() {
+        let batches = ["place_orders", "start_payments", "settle", "note_callbacks"];
+        let largest = batches.map(|name| world.commits(name).into_iter().max().unwrap_or_default());
+        println!("{scene:?}: the largest batches {largest:?}");
+        match scene {
+            Scene::PlaceMany => assert!(largest[0] >= 4 && largest[1] >= 2 && largest[2] >= 2, "{largest:?}"),
+            Scene::CallbackMany => assert!(largest[2] >= 2 && largest[3] >= 3, "{largest:?}"),
+            _ => assert!(largest[2] >= 3, "{largest:?}"),
+        }
+    }
     let sites = injector.sites();
     heal_and_judge(&world, scene, "no harm").await;
     sites
@@ -149,19 +282,25 @@ async fn heal_and_judge(world: &World, scene: Scene, harm: &str) {
     // What the panic of an assertion below belongs to.
     println!("{scene:?}: {harm}");
     world.assert_quiet();
-    let orders = world.database.read(|tables| tables.orders.len());
-    assert!(orders <= 1, "{orders} orders");
-    assert!(world.gateway.charges().len() <= 1);
+    let (orders, keys) = world.database.read(|tables| (tables.orders.len(), tables.idempotency.len()));
+    assert!(orders <= scene.most_orders(), "{orders} orders");
+    assert!(keys == 0 || keys == orders, "{keys} keys of {orders} orders");
+    assert!(world.gateway.charges().len() <= orders);
     // An implementation that just fails everything is not right: a charge that was seen in time pays.
-    if let (Scene::Reconcile(Success) | Scene::Callback(Success), 1) = (scene, orders) {
-        assert_eq!(world.status(only(world)), (PaymentStatus::Paid, OrderStatus::Paid), "{harm}");
+    let in_time = [Scene::Reconcile(Success), Scene::Callback(Success)].contains(&scene);
+    if in_time || matches!(scene, Scene::ReconcileMany | Scene::CallbackMany) {
+        let charged = world.gateway.truth().into_iter().filter(|transaction| transaction.status == Success);
+        let paid = world.database.read(|tables| {
+            tables.orders.values().filter(|row| row.order.status() == OrderStatus::Paid).count()
+        });
+        assert_eq!(paid, charged.count(), "{harm}");
     }
 }
 
 async fn run_harmed(scene: Scene, at: usize, harm: Harm, site: Site) {
     let world = prepare(scene).await;
     let injector = Injector::new(Some((at, harm)));
-    let program = world.program(injector.clone());
+    let program = harmed(scene, &world, &injector);
     world.gateway.set_faults(injector.clone());
     match harm {
         Harm::FailBefore | Harm::FailAfter | Harm::Conflict => {
@@ -230,6 +369,67 @@ async fn a_turn_survives_every_harm_at_every_step() {
 #[tokio::test(start_paused = true)]
 async fn the_watch_list_survives_every_harm_at_every_step() {
     run_all(&[Scene::Watch, Scene::WatchWoken], &Harm::ALL).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_early_callback_survives_every_harm_at_every_step() {
+    run_all(&[Scene::EarlyCallback(Success), Scene::EarlyCallback(Failed)], &Harm::ALL).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sync_survives_every_harm_at_every_step() {
+    run_all(&[Scene::Sync], &Harm::ALL).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn batches_of_orders_survive_every_harm_at_every_step() {
+    run_all(&[Scene::PlaceMany], &Harm::ALL).await;
+}
+
+/// Only the task that is at that step dies (it leads a batch, or is alone at the gateway); the program goes on. Nobody waits
+/// for it, and what it left is brought to its end like any other.
+#[tokio::test(start_paused = true)]
+async fn batches_survive_the_death_of_who_leads_them() {
+    let scene = Scene::PlaceMany;
+    for harm in [Harm::CrashBefore, Harm::CrashAfter] {
+        for (at, site) in steps(scene).await.iter().enumerate() {
+            let world = prepare(scene).await;
+            let injector = Injector::new(Some((at, harm)));
+            let program = harmed(scene, &world, &injector);
+            world.gateway.set_faults(injector.clone());
+            let mut flows = tokio::task::JoinSet::new();
+            let mut handles = Vec::new();
+            for command in many(&world) {
+                let program = program.clone();
+                handles.push(flows.spawn(async move { program.place_order(command).await }));
+            }
+            injector.reached.notified().await;
+            let dead = injector.reached_by.lock().unwrap().unwrap();
+            handles.iter().find(|handle| handle.id() == dead).unwrap().abort();
+            let all = async {
+                let mut died = 0;
+                while let Some(ended) = flows.join_next().await {
+                    died += usize::from(ended.is_err());
+                }
+                died
+            };
+            let died = tokio::time::timeout(secs(10), all).await;
+            assert_eq!(died, Ok(1), "{harm:?} at {at} {site}: somebody waits");
+            world.gateway.set_faults(Arc::new(NoFaults));
+            act(scene, &world, &world.program(Arc::new(NoFaults))).await;
+            heal_and_judge(&world, scene, &format!("death, {harm:?} at {at} {site}")).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn batches_of_settlements_survive_every_harm_at_every_step() {
+    run_all(&[Scene::ReconcileMany], &Harm::ALL).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn batches_of_callbacks_survive_every_harm_at_every_step() {
+    run_all(&[Scene::CallbackMany], &Harm::ALL).await;
 }
 
 /// The steps that matter are among those that were found.

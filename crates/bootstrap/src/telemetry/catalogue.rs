@@ -9,7 +9,7 @@ pub enum MetricKind {
     Counter,
     /// Goes up and down.
     Gauge,
-    /// Counts values by size; its upper bounds of buckets in seconds.
+    /// Counts values by size; its upper bounds of buckets, in seconds where they are times.
     Histogram(&'static [f64]),
 }
 
@@ -37,6 +37,8 @@ const CALL: MetricKind = MetricKind::Histogram(&[
 const SHORT: MetricKind = MetricKind::Histogram(&[
     0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0,
 ]);
+/// Members of batches.
+const SIZES: MetricKind = MetricKind::Histogram(&[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0]);
 /// Turns of the reconciler, up to the minute between them and beyond.
 const LONG: MetricKind =
     MetricKind::Histogram(&[0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 50.0, 60.0, 120.0]);
@@ -177,6 +179,7 @@ pub const METRICS: &[Metric] = &[
         "refused",
         "circuit_open",
         "pg_unavailable",
+        "not_sent",
         "replayed",
         "invalid",
         "idempotency",
@@ -231,7 +234,16 @@ pub const METRICS: &[Metric] = &[
         &["name", "reason"],
         "Further tries of a named transaction: after a lost race (version, serialization, deadlock), or since the database was out of reach",
     )
-    .with(&[&["place_order", "record_answer"], &["conflict", "unavailable"]]),
+    .with(&[&["place", "settle"], &["conflict", "unavailable"]]),
+    histogram("batch_size", SIZES, &["batch"], "Members of a batch: place, start, settle, note"),
+    counter(
+        "batch_refused_total",
+        &["batch", "reason"],
+        "Members that were refused before anything was begun: the queue was full, or no turn came in time",
+    )
+    .with(&[&["place", "start", "settle", "note"], &["full", "late"]]),
+    counter("batch_split_total", &["batch"], "Batches that could not be stored and were run member by member")
+        .with(&[&["place", "start", "settle", "note"]]),
     // HTTP.
     histogram(
         "http_request_seconds",
@@ -326,10 +338,8 @@ mod tests {
                 MetricKind::Counter => assert!(metric.name.ends_with("_total"), "{metric:?}"),
                 MetricKind::Gauge => assert!(!metric.name.ends_with("_total"), "{metric:?}"),
                 MetricKind::Histogram(bounds) => {
-                    assert!(
-                        metric.name.ends_with("_seconds") && bounds.is_sorted() && bounds.len() > 5,
-                        "{metric:?}"
-                    );
+                    let unit = ["_seconds", "_size"].iter().any(|unit| metric.name.ends_with(unit));
+                    assert!(unit && bounds.is_sorted() && bounds.len() > 5, "{metric:?}");
                 }
             }
         }

@@ -97,7 +97,11 @@ const WIRED: &[(&str, &str, &[&str])] = &[
     ("reconciler.force_fail_after", "6m", &["policy.rules.force_fail_after"]),
     ("reconciler.not_found_confirmations", "3", &["policy.rules.not_found_confirmations"]),
     ("reconciler.not_found_grace", "2m", &["policy.rules.not_found_grace"]),
-    ("reconciler.watch_after", "2m,5m,30m,2h,25h", &["policy.rules.watch_after.0", "policy.rules.watch_after.4"]),
+    (
+        "reconciler.watch_after",
+        "2m,5m,30m,2h,25h",
+        &["policy.rules.watch_after.0", "policy.rules.watch_after.4"],
+    ),
     ("reconciler.backoff_max", "6m", &["policy.rules.backoff_max"]),
     ("reconciler.park_after_failures", "21", &["policy.rules.park_after_failures"]),
     ("reconciler.interlock_lost_keys", "4", &["policy.interlock_lost_keys"]),

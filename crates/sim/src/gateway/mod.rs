@@ -6,4 +6,5 @@ mod model;
 mod transport;
 
 pub use model::{Gateway, Transaction};
+pub(crate) use transport::number;
 pub use transport::{CALLBACK_PREFIX, ModelTransport};

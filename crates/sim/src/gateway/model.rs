@@ -12,8 +12,10 @@ pub struct Transaction {
     pub key: GatewayKey,
     /// Who requested it; nobody else sees it.
     pub merchant: MerchantId,
-    /// The order it was requested for.
+    /// What its order is called.
     pub order_ref: GatewayOrderRef,
+    /// The number of our order that it was requested for; 0: another shop's.
+    pub order: i64,
     /// Why it fails, if it does.
     pub refusal: &'static str,
     /// What it charges.
@@ -26,6 +28,8 @@ pub struct Transaction {
     pub states: Vec<(Instant, TransactionStatus)>,
     /// No look-up finds it any more: wiped, or its key was given to another.
     pub gone: bool,
+    /// From the first moment to the second a look-up shows a status that nobody knows.
+    pub odd: Option<(Instant, Instant)>,
 }
 
 impl Transaction {
@@ -42,6 +46,11 @@ impl Transaction {
             TransactionStatus::Failed => self.refusal,
         };
         Some(reason.to_owned())
+    }
+
+    /// A look-up shows a status that nobody knows.
+    pub fn is_odd_at(&self, at: Instant) -> bool {
+        self.odd.is_some_and(|(from, until)| from <= at && at < until)
     }
 
     /// It was, or is, SUCCESS by then.

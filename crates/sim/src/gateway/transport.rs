@@ -39,6 +39,8 @@ struct Fate {
     latency: Duration,
     /// It is decided at once.
     direct: bool,
+    /// So many others of the same order are listed before it, all of them refused.
+    more: u64,
 }
 
 /// One program's connection to the gateway.
@@ -56,8 +58,8 @@ const fn millis(count: u64) -> Duration {
 }
 
 /// The number of our order.
-pub(super) fn number(order_ref: &GatewayOrderRef) -> i64 {
-    order_ref.as_str().parse().unwrap_or_default()
+pub(crate) fn number(order_ref: &GatewayOrderRef) -> i64 {
+    order_ref.named_order().map_or(0, OrderId::get)
 }
 
 impl ModelTransport {
@@ -93,6 +95,9 @@ impl ModelTransport {
         }
         crate::oracle::on_post(world, &self.process, request);
         let fate = fate(world, order, request);
+        if world.strikes(Kind::OtherShop, order) {
+            other_shop(world, request);
+        }
         let created = fate.created_after.and_then(|after| create(world, request, order, after, fate));
         if matches!(fate.reply, Reply::Status(500 | 503)) {
             lock(&world.books).unasked(order);
@@ -146,7 +151,7 @@ impl ModelTransport {
 /// The step at which a look-up's answer is there: about a payment that has ended it is the watch list's.
 fn answered(world: &World, order: i64) -> Site {
     let ended = |id| {
-        let ended = |row: &test_support::store::PaymentRow| row.record.payment.value.status().is_terminal();
+        let ended = |row: &test_support::store::PaymentRow| row.record.payment.status().is_terminal();
         world.database.read(|tables| tables.payment_of(id).is_some_and(ended))
     };
     let watched = matches!(stage(), Stage::Turn | Stage::BetweenItems)
@@ -179,13 +184,44 @@ impl Transport for ModelTransport {
         limits: Limits,
     ) -> LookupAttempt<domain::settlement::Transaction> {
         let Some(world) = self.world.upgrade() else { return Ok(Lookup::NotFound) };
+        let answer = self.by_key(&world, merchant, key, limits).await;
+        crate::oracle::on_answer(&world, answer.as_ref().map(|found| (key, *found != Lookup::NotFound)).ok());
+        answer
+    }
+
+    async fn find_by_order(
+        &self,
+        merchant: &MerchantId,
+        order_ref: &GatewayOrderRef,
+        limits: Limits,
+    ) -> LookupAttempt<Vec<TransactionSummary>> {
+        let Some(world) = self.world.upgrade() else { return Ok(Lookup::NotFound) };
+        let answer = self.by_order(&world, merchant, order_ref, limits).await;
+        if answer.is_err() {
+            crate::oracle::on_answer(&world, None);
+        }
+        answer
+    }
+}
+
+impl ModelTransport {
+    async fn by_key(
+        &self,
+        world: &Arc<World>,
+        merchant: &MerchantId,
+        key: &GatewayKey,
+        limits: Limits,
+    ) -> LookupAttempt<domain::settlement::Transaction> {
         let order = {
             let gateway = lock(&world.gateway);
-            gateway.by_key(key, Instant::now()).map_or(0, |transaction| number(&transaction.order_ref))
+            gateway.by_key(key, Instant::now()).map_or(0, |transaction| transaction.order)
         };
-        let Shown::At(at) = self.ask(&world, order, limits).await? else { return Ok(Lookup::NotFound) };
+        let Shown::At(at) = self.ask(world, order, limits).await? else { return Ok(Lookup::NotFound) };
         if world.strikes(Kind::LookupTorn, order) {
             return Ok(Lookup::NotFound);
+        }
+        if lock(&world.gateway).by_key(key, at).is_some_and(|found| found.is_odd_at(Instant::now())) {
+            return Err(odd(world, &self.process, order));
         }
         let found = {
             let gateway = lock(&world.gateway);
@@ -206,20 +242,25 @@ impl Transport for ModelTransport {
                 order_ref: found.order_ref,
                 amount: found.amount,
                 status,
+                made_before: None,
             })
         }))
     }
 
-    async fn find_by_order(
+    async fn by_order(
         &self,
+        world: &Arc<World>,
         merchant: &MerchantId,
         order_ref: &GatewayOrderRef,
         limits: Limits,
     ) -> LookupAttempt<Vec<TransactionSummary>> {
-        let Some(world) = self.world.upgrade() else { return Ok(Lookup::NotFound) };
         let order = number(order_ref);
         lock(&world.books).asked(order);
-        let Shown::At(at) = self.ask(&world, order, limits).await? else { return Ok(Lookup::NotFound) };
+        let Shown::At(at) = self.ask(world, order, limits).await? else { return Ok(Lookup::NotFound) };
+        let now = Instant::now();
+        if lock(&world.gateway).by_order(order_ref, at).iter().any(|one| one.is_odd_at(now)) {
+            return Err(odd(world, &self.process, order));
+        }
         let listed: Vec<TransactionSummary> = {
             let gateway = lock(&world.gateway);
             let all = gateway.by_order(order_ref, at).into_iter().filter(|one| one.merchant == *merchant);
@@ -239,6 +280,36 @@ impl Transport for ModelTransport {
         }
         Ok(if listed.is_empty() { Lookup::NotFound } else { Lookup::Found(listed) })
     }
+}
+
+/// A status that nobody knows.
+fn odd(world: &World, process: &Process, order: i64) -> LookupFailure {
+    world.tell(order, "odd", || format!("{} is shown a status that nobody knows", process.name));
+    lock(&world.books).fault(order, Kind::LookupOdd);
+    crate::oracle::on_odd_answer(world, process);
+    LookupFailure::Odd { what: Oddity::UnknownStatus }
+}
+
+/// Another shop's order of this number was charged.
+fn other_shop(world: &World, request: &ChargeRequest) {
+    let Some(order_id) = request.order_ref.named_order() else { return };
+    let chance = world.chance(Kind::OtherShop);
+    let Some(key) = unused_key(world, chance) else { return };
+    let created = Instant::now();
+    let other = Transaction {
+        key,
+        merchant: request.merchant.clone(),
+        refusal: "",
+        order_ref: GatewayOrderRef::new("other1", order_id, chance.next_u64().to_be_bytes()),
+        order: 0,
+        amount: request.amount,
+        token: String::new(),
+        created,
+        states: vec![(created, TransactionStatus::Success)],
+        gone: false,
+        odd: None,
+    };
+    lock(&world.gateway).store(other);
 }
 
 /// What the gateway refuses, in the order in which it looks (spec 02). Card and merchant can't be malformed here: their
@@ -262,7 +333,7 @@ fn fate(world: &World, order: i64, request: &ChargeRequest) -> Fate {
         latency = millis(600 + world.chance(Kind::SlowAnswer).below(800));
     }
     let stored = Some(latency);
-    let fate = |created_after, reply| Fate { created_after, reply, latency, direct: false };
+    let fate = |created_after, reply| Fate { created_after, reply, latency, direct: false, more: 0 };
     let strikes = |kind| world.strikes(kind, order);
     let either = |kind: Kind| if world.chance(kind).percent(50) { stored } else { None };
     if let Some(message) = refusal(request) {
@@ -285,6 +356,12 @@ fn fate(world: &World, order: i64, request: &ChargeRequest) -> Fate {
     }
     if strikes(Kind::Create500) {
         return fate(stored, Reply::Status(500));
+    }
+    if strikes(Kind::ManyTransactions) {
+        let chance = world.chance(Kind::ManyTransactions);
+        // Nobody learns the key from the answer: only the list shows which one charges.
+        let reply = if chance.percent(70) { Reply::Nothing } else { Reply::Status(500) };
+        return Fate { more: 20 + chance.below(25), ..fate(stored, reply) };
     }
     if strikes(Kind::HttpBadGateway) {
         let status = if world.chance(Kind::HttpBadGateway).percent(50) { 502 } else { 504 };
@@ -391,6 +468,10 @@ fn create(
         let delta = i64::try_from(1 + world.chance(Kind::AmountDelta).below(1000)).unwrap_or(1);
         amount = Money::new(amount.won() + delta).unwrap_or(amount);
     }
+    for _ in 0..fate.more {
+        let one = refused_at_once(request, order, unused_key(world, &draw)?, created);
+        lock(&world.gateway).store(one);
+    }
     let states = states(world, order, &draw, created, fate);
     let decided = states.get(1).map(|(at, _)| *at);
     let told = states.iter().rev().find(|(at, _)| *at <= created).map(|(_, status)| *status)?;
@@ -408,15 +489,46 @@ fn create(
         merchant: request.merchant.clone(),
         refusal,
         order_ref: request.order_ref.clone(),
+        order,
         amount,
         token: token.clone(),
         created,
+        odd: oddity(world, order, decided.unwrap_or(created)),
         states,
         gone: false,
     };
     lock(&world.gateway).store(transaction);
     network::schedule_callbacks(world, order, &token, &key, created, decided);
     Some((key, told))
+}
+
+/// One of many of the same order.
+fn refused_at_once(request: &ChargeRequest, order: i64, key: GatewayKey, created: Instant) -> Transaction {
+    Transaction {
+        key,
+        merchant: request.merchant.clone(),
+        refusal: "한도초과입니다. 다른 카드를 선택해주세요.",
+        order_ref: request.order_ref.clone(),
+        order,
+        amount: request.amount,
+        token: String::new(),
+        created,
+        states: vec![(created, TransactionStatus::Failed)],
+        gone: false,
+        odd: None,
+    }
+}
+
+/// When its look-ups show a status that nobody knows: before it is decided, or some time after it.
+fn oddity(world: &World, order: i64, decided: Instant) -> Option<(Instant, Instant)> {
+    const FOR_EVER: Duration = Duration::from_secs(30 * 24 * 3600);
+    if !world.strikes(Kind::LookupOdd, order) {
+        return None;
+    }
+    let chance = world.chance(Kind::LookupOdd);
+    let from = if chance.percent(50) { Instant::now() } else { decided + millis(chance.below(300_000)) };
+    let span = if chance.percent(50) { FOR_EVER } else { millis(1000 + chance.below(600_000)) };
+    Some((from, from + span))
 }
 
 fn states(

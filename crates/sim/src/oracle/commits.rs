@@ -1,12 +1,12 @@
 //! After each commit: I1, I3, I4, I5, I7, I8, I10, I12, I13, I15.
 
 use super::rows::{self, View};
-use crate::flow::set_flow;
+use crate::draws;
 use crate::kinds::Kind;
 use crate::world::{World, lock};
 use domain::ports::Cause;
-use domain::settlement::TransactionStatus;
-use domain::{OrderStatus, PaymentStatus};
+use domain::settlement::{Check, TransactionStatus};
+use domain::{OrderStatus, PaymentId, PaymentStatus};
 use std::sync::Weak;
 use std::time::Duration;
 use test_support::CommitObserver;
@@ -24,7 +24,7 @@ impl CommitObserver for Observer {
                 payment(&world, name, view, row);
             }
             for (id, row) in &changes.orders {
-                let status = view.payment_of(*id).map(|payment| payment.record.payment.value.status());
+                let status = view.payment_of(*id).map(|payment| payment.record.payment.status());
                 let agree = status.map_or(Err("an order without a payment".into()), |status| {
                     rows::states(status, row.order.status())
                 });
@@ -36,6 +36,9 @@ impl CommitObserver for Observer {
             }
             goods(&world, before, changes);
             ledger(&world, before, changes);
+            for (id, check) in &changes.checks {
+                looks(&world, view, *id, check);
+            }
         }
     }
 }
@@ -47,14 +50,16 @@ fn report(world: &World, invariant: &'static str, order: i64, result: Result<(),
 }
 
 fn payment(world: &World, name: &'static str, view: View<'_>, row: &PaymentRow) {
-    let payment = &row.record.payment.value;
+    let payment = &row.record.payment;
     let order = payment.order_id().get();
-    let earlier = view.before.payments.get(&payment.id()).map(|row| &row.record.payment.value);
-    if name == "place_order" {
-        set_flow(order);
-    }
+    let earlier = view.before.payments.get(&payment.id()).map(|row| &row.record.payment);
     if earlier.is_none() {
         lock(&world.books).placed.insert(payment.id(), Instant::now());
+        // From now on the task that asked for it is about this order, whoever stores it.
+        let number = draws::of_reference(&row.record.order_ref);
+        if let Some(flow) = number.and_then(|number| lock(&world.draws).get(number)?.flow.clone()) {
+            flow.is_about(order);
+        }
     }
     world.tell(order, payment.status().as_str(), || {
         let from = earlier.map_or("nothing", |earlier| earlier.status().as_str());
@@ -77,6 +82,7 @@ fn payment(world: &World, name: &'static str, view: View<'_>, row: &PaymentRow) 
     }
     if payment.status() == PaymentStatus::Failed && earlier.is_some() {
         undecided(world, view, row);
+        interlock(world, row);
     }
     if payment.status().is_terminal() {
         lock(&world.books).ended.insert(payment.id(), Instant::now());
@@ -93,9 +99,23 @@ fn payment(world: &World, name: &'static str, view: View<'_>, row: &PaymentRow) 
     }
 }
 
+/// So many keys that the gateway does not know, of those that it was asked about together, say nothing about the payments,
+/// unless it knows another one (F62).
+const INTERLOCK: usize = 3;
+
+fn interlock(world: &World, row: &PaymentRow) {
+    let payment = &row.record.payment;
+    let (Some(flow), Some(key)) = (crate::flow::current(), payment.key()) else { return };
+    let turn = lock(&world.books).turns.get(&flow.life).cloned().unwrap_or_default();
+    if turn.lost.contains(key) && turn.lost.len() >= INTERLOCK && !turn.proved && !turn.failed {
+        let text = format!("FAILED, as the gateway does not know {key}, nor {} others", turn.lost.len() - 1);
+        world.violation("F62", payment.order_id().get(), text);
+    }
+}
+
 /// F64: what the gateway has not decided is not failed before its time, by anyone who asked.
 fn undecided(world: &World, view: View<'_>, row: &PaymentRow) {
-    let payment = &row.record.payment.value;
+    let payment = &row.record.payment;
     let order = payment.order_id().get();
     let asked = view.changes.history(payment.id()).last().is_some_and(|event| event.cause != Cause::Api);
     let young = lock(&world.books).age(payment.id()) < Duration::from_secs(290);
@@ -115,12 +135,44 @@ fn undecided(world: &World, view: View<'_>, row: &PaymentRow) {
     let asked_at = Instant::now().checked_sub(Duration::from_secs(10)).unwrap_or_else(Instant::now);
     let open = lock(&world.gateway).all().iter().any(|transaction| {
         !transaction.gone
-            && transaction.order_ref.as_str().parse() == Ok(order)
+            && transaction.order == order
             && transaction.status_at(asked_at) == Some(TransactionStatus::Pending)
             && transaction.status_at(Instant::now()) == Some(TransactionStatus::Pending)
     });
     if open {
         world.violation("F64", order, "FAILED although a transaction is undecided, before its time");
+    }
+}
+
+/// I8, I9: what is to be looked at again is, and by whoever has the right to.
+fn looks(world: &World, view: View<'_>, id: PaymentId, check: &Check) {
+    let Some(row) = view.payment(id) else { return };
+    let order = row.record.payment.order_id().get();
+    if check.parked_at.is_some() && check.woken_at.is_some() {
+        world.violation("I9", order, "parked although it was woken meanwhile");
+    }
+    let Some(before) = view.before.checks.get(&id) else { return };
+    if before.watch_wanted && !check.watch_wanted {
+        world.violation("I8", order, "the wish to be watched was forgotten");
+    }
+    // Whoever ends a claim is whoever made it: the last one of whose claims is still there.
+    if let (Some(lease), None) = (before.lease, check.lease) {
+        let claimed = u64::from_be_bytes(lease.id.to_be_bytes());
+        let claimer = lock(&world.draws).get(claimed).map(|draw| draw.life);
+        let same = crate::flow::current().is_none_or(|flow| Some(flow.life) == claimer);
+        if !same {
+            world.violation("I9", order, "a claim was ended by somebody who had lost it");
+        }
+    }
+    let ended = |row: Option<&PaymentRow>| row.is_some_and(|row| row.record.payment.status().is_terminal());
+    let all_along = ended(view.before.payments.get(&id)) && ended(Some(row));
+    let now = world.database.now();
+    let restarted = check.watch_step == 0 && check.due_at.is_some_and(|at| at > now);
+    let moved = check.due_at != before.due_at || check.watch_step != before.watch_step;
+    let early = before.due_at.is_some_and(|at| at > now);
+    let clock_back = lock(&world.counts).struck.contains_key(&Kind::ClockBack);
+    if all_along && moved && early && !restarted && !clock_back {
+        world.violation("I8", order, "an extra look moved the one that the watch list has set");
     }
 }
 
@@ -166,11 +218,9 @@ fn goods(world: &World, before: &Tables, changes: &Tables) {
 
 fn ledger(world: &World, before: &Tables, changes: &Tables) {
     for (id, row) in &changes.discrepancies {
-        let order = before
-            .payments
-            .get(&row.row.payment_id)
-            .map_or(0, |payment| payment.record.payment.value.order_id().get());
-        let discrepancy = &row.row.discrepancy;
+        let order =
+            before.payments.get(&row.payment_id).map_or(0, |payment| payment.record.payment.order_id().get());
+        let discrepancy = &row.discrepancy;
         world.tell(order, discrepancy.kind.as_str(), || {
             format!("ledger row {id}: {} {:?}", discrepancy.kind.as_str(), discrepancy.key)
         });

@@ -3,19 +3,23 @@
 //! It knows the truth of the gateway and of the database; nothing of how the application comes to its results. Each
 //! check bears the number of its invariant in spec 04.
 
+mod batches;
 mod commits;
 mod quiet;
 mod rows;
 
+pub use batches::{Queues, fits_placing, fits_settling, in_order_of_arrival};
 pub use commits::Observer;
 pub use quiet::at_the_end;
 
-use crate::flow::flow_id;
+use crate::flow::{Stage, flow_id, is_proving, stage};
+use crate::gateway::number;
+use crate::kinds::Kind;
 use crate::process::Process;
 use crate::world::{World, lock};
-use domain::PaymentStatus;
 use domain::ports::ChargeRequest;
-use std::sync::Arc;
+use domain::{GatewayKey, PaymentStatus};
+use std::sync::{Arc, Weak};
 use tokio::time::Instant;
 
 /// The most requests of one order (4 attempts).
@@ -26,7 +30,7 @@ const MAX_LOOK_UPS_PER_MINUTE: u64 = 120;
 
 /// A payment request leaves: I6, I17, I18.
 pub fn on_post(world: &Arc<World>, process: &Process, request: &ChargeRequest) {
-    let order = request.order_ref.as_str().parse().unwrap_or_default();
+    let order = number(&request.order_ref);
     lock(&world.counts).posts += 1;
     let violation = |invariant, text: &str| world.violation(invariant, order, text);
     let flow = flow_id();
@@ -51,6 +55,9 @@ pub fn on_post(world: &Arc<World>, process: &Process, request: &ChargeRequest) {
     if shown {
         violation("I6", "requested although the gateway had shown a transaction for it");
     }
+    if stage() == Stage::FirstCommitSent {
+        violation("I6", "requested although the answer to the order's own COMMIT was lost");
+    }
     let payment = world.database.read(|tables| {
         let order_id = domain::OrderId::new(order).ok()?;
         tables.payment_of(order_id).map(|row| row.record.clone())
@@ -61,15 +68,18 @@ pub fn on_post(world: &Arc<World>, process: &Process, request: &ChargeRequest) {
             if world.database.now() > record.send_deadline {
                 violation("I6", "requested after the send deadline");
             }
-            let status = record.payment.value.status();
+            let status = record.payment.status();
             if earlier.len() == 1 && status != PaymentStatus::InProgress {
                 violation("I6", &format!("first requested while its payment is {status}"));
             }
-            if record.payment.value.amounts().paid_amount() != request.amount {
+            if record.payment.amounts().paid_amount() != request.amount {
                 violation("I1", "requested with another amount");
             }
-            if record.merchant != request.merchant {
-                violation("I8", "requested as another merchant than look-ups will use");
+            if record.merchant != request.merchant || record.order_ref != request.order_ref {
+                violation(
+                    "I8",
+                    "requested as another merchant, or under another name, than look-ups will use",
+                );
             }
         }
     }
@@ -90,8 +100,68 @@ pub fn on_look_up(world: &Arc<World>, order: i64) {
         *count += 1;
         *count
     };
-    if order != 0 && count == MAX_LOOK_UPS_PER_MINUTE {
+    let many = lock(&world.books).order(order).faults.contains(&Kind::ManyTransactions);
+    if order != 0 && !many && count == MAX_LOOK_UPS_PER_MINUTE {
         world.violation("I18", order, "the gateway was asked about one order again and again");
+    }
+}
+
+/// Kinds of faults that may rightly open the circuit of look-ups.
+const GATEWAY_DOWN: [Kind; 8] = [
+    Kind::FreezeApp,
+    Kind::FreezeReconciler,
+    Kind::LookupError,
+    Kind::LookupHang,
+    Kind::LookupOutage,
+    Kind::GatewayOutage,
+    Kind::ConnectRefused,
+    Kind::ConnectTimeout,
+];
+
+/// A look-up by key was answered: found or not; none: no look-up was, or with something of no use.
+pub fn on_answer(world: &World, answer: Option<(&GatewayKey, bool)>) {
+    let Some(flow) = crate::flow::current().filter(|_| matches!(stage(), Stage::Turn | Stage::BetweenItems))
+    else {
+        return;
+    };
+    let ours = answer.is_some_and(|(key, _)| {
+        world.database.read(|tables| {
+            let owner = tables.payment_of_key.get(key).and_then(|id| tables.payments.get(id));
+            owner.is_some_and(|row| row.record.payment.key() == Some(key))
+        })
+    });
+    let mut books = lock(&world.books);
+    let turn = books.turns.entry(flow.life).or_default();
+    match answer {
+        None => turn.failed = true,
+        Some((_, true)) => turn.proved |= is_proving(),
+        Some((key, false)) if ours && !is_proving() => {
+            turn.lost.insert(key.clone());
+        }
+        Some((_, false)) => {}
+    }
+}
+
+/// An answer of no use is one payment's trouble: it never counts as a gateway that is down.
+pub fn on_odd_answer(world: &World, process: &Process) {
+    let Some(running) = process.accepting() else { return };
+    let down = GATEWAY_DOWN.iter().any(|kind| lock(&world.counts).struck.contains_key(kind));
+    let open = running.circuits.snapshots().iter().any(|circuit| {
+        *circuit.name == *adapters_pg::QUERY_CIRCUIT && matches!(circuit.state.as_str(), "OPEN" | "HALF_OPEN")
+    });
+    if open && !down {
+        world.violation("I17", 0, "answers about single payments opened the circuit of look-ups");
+    }
+}
+
+/// Who waits is told that an order has ended: when that is stored, not before.
+pub fn on_ended(world: &Weak<World>, order: domain::OrderId) {
+    let Some(world) = world.upgrade() else { return };
+    let ended = world
+        .database
+        .read(|tables| tables.payment_of(order).is_some_and(|row| row.record.payment.status().is_terminal()));
+    if !ended {
+        world.violation("definite answer", order.get(), "told that it had ended before that was stored");
     }
 }
 
@@ -101,7 +171,7 @@ fn approved(world: &World, order: i64, key: &domain::GatewayKey, amount: domain:
     let now = Instant::now();
     gateway.all().iter().any(|transaction| {
         transaction.key == *key
-            && transaction.order_ref.as_str().parse() == Ok(order)
+            && transaction.order == order
             && transaction.amount == amount
             && transaction.approved_by(now)
     })

@@ -45,12 +45,12 @@ pub fn at_the_end(world: &World) {
     no_secret(world, &tables);
     let mut owners: BTreeMap<&domain::GatewayKey, PaymentId> = BTreeMap::new();
     for row in tables.payments.values() {
-        let payment = &row.record.payment.value;
+        let payment = &row.record.payment;
         let order = payment.order_id().get();
         let rows: Vec<&DiscrepancyRow> = tables
             .discrepancies
             .values()
-            .filter(|discrepancy| discrepancy.row.payment_id == payment.id())
+            .filter(|discrepancy| discrepancy.payment_id == payment.id())
             .collect();
         if let Some(order_row) = view.order(payment.order_id()) {
             for result in [rows::given_back(view, row, order_row), rows::history(view, row)] {
@@ -64,10 +64,8 @@ pub fn at_the_end(world: &World) {
         {
             world.violation("I7", order, format!("{key} belongs to two payments"));
         }
-        let mine: Vec<&Transaction> = transactions
-            .iter()
-            .filter(|transaction| transaction.order_ref.as_str().parse() == Ok(order))
-            .collect();
+        let mine: Vec<&Transaction> =
+            transactions.iter().filter(|transaction| transaction.order == order).collect();
         progress(world, &tables, payment, &rows);
         charges(world, payment, &mine, &rows);
         outcome(world, row, &mine, &rows);
@@ -130,7 +128,7 @@ fn progress(world: &World, tables: &Tables, payment: &Payment, rows: &[&Discrepa
     let struck = |kind| lock(&world.counts).struck.contains_key(&kind);
     let interlocked = struck(Kind::GatewayWipe)
         && (!knows_any_paid(world, tables) || (struck(Kind::ClockBack) && !knows_last_paid(world, tables)));
-    let parked = rows.iter().any(|row| row.row.discrepancy.kind == DiscrepancyKind::Poison);
+    let parked = rows.iter().any(|row| row.discrepancy.kind == DiscrepancyKind::Poison);
     if !payment.status().is_terminal() && !parked && !interlocked {
         world.violation("I9", order, format!("still {} 25 hours after the faults", payment.status()));
     }
@@ -138,6 +136,12 @@ fn progress(world: &World, tables: &Tables, payment: &Payment, rows: &[&Discrepa
     let overdue = |at: Option<domain::Timestamp>| {
         at.is_some_and(|at| world.database.now() - at > time::Duration::minutes(10))
     };
+    if check.parked_at.is_some() && !parked {
+        world.violation("I9", order, "parked, and nobody is told");
+    }
+    if check.lease.is_some() && check.due_at.is_none() && check.woken_at.is_none() {
+        world.violation("I9", order, "a claim was never ended");
+    }
     if check.parked_at.is_none() && (overdue(check.due_at) || overdue(check.woken_at)) {
         world.violation("I9", order, "due for more than ten minutes");
     }
@@ -149,7 +153,7 @@ fn progress(world: &World, tables: &Tables, payment: &Payment, rows: &[&Discrepa
 
 fn knows_any_paid(world: &World, tables: &Tables) -> bool {
     let gateway = lock(&world.gateway);
-    let paid = tables.payments.values().map(|row| &row.record.payment.value);
+    let paid = tables.payments.values().map(|row| &row.record.payment);
     paid.filter(|payment| payment.status() == PaymentStatus::Paid)
         .filter_map(|payment| payment.key())
         .any(|key| gateway.by_key(key, Instant::now()).is_some())
@@ -159,16 +163,16 @@ fn knows_any_paid(world: &World, tables: &Tables) -> bool {
 /// until the clock has caught up and another order is paid, nothing is believed (F62, F74).
 fn knows_last_paid(world: &World, tables: &Tables) -> bool {
     let paid = tables.payments.values().filter(|row| {
-        let payment = &row.record.payment.value;
+        let payment = &row.record.payment;
         payment.status() == PaymentStatus::Paid && payment.key().is_some()
     });
-    let last = paid.max_by_key(|row| (row.record.updated_at, row.record.payment.value.id()));
-    let key = last.and_then(|row| row.record.payment.value.key());
+    let last = paid.max_by_key(|row| (row.record.updated_at, row.record.payment.id()));
+    let key = last.and_then(|row| row.record.payment.key());
     key.is_none_or(|key| lock(&world.gateway).by_key(key, Instant::now()).is_some())
 }
 
 fn is_charge_of(row: &DiscrepancyRow, transaction: &Transaction) -> bool {
-    let discrepancy = &row.row.discrepancy;
+    let discrepancy = &row.discrepancy;
     discrepancy.kind.is_charge() && discrepancy.key.as_ref() == Some(&transaction.key)
 }
 
@@ -177,6 +181,14 @@ fn charges(world: &World, payment: &Payment, mine: &[&Transaction], rows: &[&Dis
     let order = payment.order_id().get();
     let now = Instant::now();
     let mut keys = BTreeSet::new();
+    // Nothing can be concluded of answers that are of no use: a person is told so.
+    let faults = lock(&world.books).order(order).faults.clone();
+    let of_no_use = [Kind::LookupOdd, Kind::LookupTorn, Kind::ManyTransactions];
+    let told_of_it = of_no_use.iter().any(|kind| faults.contains(kind))
+        && rows.iter().any(|row| row.discrepancy.kind == DiscrepancyKind::Poison);
+    if told_of_it {
+        return;
+    }
     for transaction in mine.iter().rev().filter(|transaction| !transaction.gone) {
         if !keys.insert(&transaction.key) {
             continue;
@@ -197,8 +209,8 @@ fn charges(world: &World, payment: &Payment, mine: &[&Transaction], rows: &[&Dis
             }
             Some(TransactionStatus::Pending) if payment.status() == PaymentStatus::Failed => {
                 let told = rows.iter().any(|row| {
-                    row.row.discrepancy.kind == DiscrepancyKind::NeverSettled
-                        && row.row.discrepancy.key.as_ref() == Some(&transaction.key)
+                    row.discrepancy.kind == DiscrepancyKind::NeverSettled
+                        && row.discrepancy.key.as_ref() == Some(&transaction.key)
                 });
                 if !told {
                     let text =
@@ -210,14 +222,14 @@ fn charges(world: &World, payment: &Payment, mine: &[&Transaction], rows: &[&Dis
         }
     }
     let mut seen = BTreeSet::new();
-    for row in rows.iter().filter(|row| row.row.discrepancy.kind.is_charge()) {
-        if !seen.insert(&row.row.discrepancy.key) {
+    for row in rows.iter().filter(|row| row.discrepancy.kind.is_charge()) {
+        if !seen.insert(&row.discrepancy.key) {
             world.violation("I2", order, "the ledger has one charge twice");
         }
     }
     // A row for a charge that never was.
-    for row in rows.iter().filter(|row| row.row.discrepancy.kind.is_charge()) {
-        let discrepancy = &row.row.discrepancy;
+    for row in rows.iter().filter(|row| row.discrepancy.kind.is_charge()) {
+        let discrepancy = &row.discrepancy;
         let approved = |transaction: &&&Transaction| {
             Some(&transaction.key) == discrepancy.key.as_ref() && transaction.approved_by(now)
         };
@@ -233,7 +245,7 @@ fn charges(world: &World, payment: &Payment, mine: &[&Transaction], rows: &[&Dis
 
 /// The allowed outcomes, from the gateway's true history and the faults that befell the order.
 fn outcome(world: &World, row: &PaymentRow, mine: &[&Transaction], rows: &[&DiscrepancyRow]) {
-    let payment = &row.record.payment.value;
+    let payment = &row.record.payment;
     let order = payment.order_id().get();
     if payment.status() != PaymentStatus::Failed || !payment.amounts().paid_amount().is_positive() {
         return;
@@ -298,7 +310,7 @@ fn count(world: &World, tables: &Tables, transactions: &[Transaction]) {
     let mut counts = lock(&world.counts);
     counts.discrepancies += tables.discrepancies.len() as u64;
     for row in tables.payments.values() {
-        match row.record.payment.value.status() {
+        match row.record.payment.status() {
             PaymentStatus::Paid => counts.paid += 1,
             PaymentStatus::Failed => counts.failed += 1,
             PaymentStatus::Pending | PaymentStatus::InProgress => {}
@@ -307,7 +319,7 @@ fn count(world: &World, tables: &Tables, transactions: &[Transaction]) {
     if world.plan.faults.is_empty() {
         counts.clean_decided += transactions.len() as u64;
         let paid = tables.payments.values().filter(|row| {
-            let payment = &row.record.payment.value;
+            let payment = &row.record.payment;
             payment.status() == PaymentStatus::Paid && payment.key().is_some()
         });
         counts.clean_paid += paid.count() as u64;

@@ -1,8 +1,7 @@
 //! Invariants of single rows and their neighbours, over what the database will be after a commit.
 
-use domain::ports::StockEntryKind;
 use domain::{OrderStatus, PaymentId, PaymentStatus};
-use test_support::store::{CouponMove, OrderRow, PaymentRow, Tables};
+use test_support::store::{CouponMove, OrderRow, PaymentRow, StockMove, Tables};
 
 /// The database after a commit: what changes, over what is there.
 #[derive(Clone, Copy)]
@@ -29,7 +28,7 @@ impl<'a> View<'a> {
 
 /// I1: the parts of the amount add up, and are the order's.
 pub(super) fn amounts(row: &PaymentRow, order: &OrderRow) -> Result<(), String> {
-    let amounts = row.record.payment.value.amounts();
+    let amounts = row.record.payment.amounts();
     let parts = [amounts.used_point(), amounts.coupon_discount(), amounts.paid_amount()];
     if parts.iter().any(|part| part.is_negative()) {
         return Err(format!("an amount is negative: {amounts:?}"));
@@ -56,7 +55,7 @@ pub(super) fn states(payment: PaymentStatus, order: OrderStatus) -> Result<(), S
 
 /// I4: a FAILED payment has given back everything once, any other one nothing; and everything was taken once.
 pub(super) fn given_back(view: View<'_>, row: &PaymentRow, order: &OrderRow) -> Result<(), String> {
-    let payment = &row.record.payment.value;
+    let payment = &row.record.payment;
     let id = payment.id();
     let failed = payment.status() == PaymentStatus::Failed;
     for item in order.order.items() {
@@ -64,10 +63,10 @@ pub(super) fn given_back(view: View<'_>, row: &PaymentRow, order: &OrderRow) -> 
             let key = (id, item.product_id, kind);
             view.changes.stock_moved.contains_key(&key) || view.before.stock_moved.contains_key(&key)
         };
-        if !moved(StockEntryKind::Reserve) {
+        if !moved(StockMove::Reserve) {
             return Err(format!("product {} was not taken", item.product_id));
         }
-        if moved(StockEntryKind::Restore) != failed {
+        if moved(StockMove::Restore) != failed {
             return Err(format!("product {}: given back is {}", item.product_id, !failed));
         }
     }
@@ -100,7 +99,7 @@ pub(super) fn given_back(view: View<'_>, row: &PaymentRow, order: &OrderRow) -> 
 
 /// I15: the history, replayed, gives the row; each change of state has one row.
 pub(super) fn history(view: View<'_>, row: &PaymentRow) -> Result<(), String> {
-    let payment = &row.record.payment.value;
+    let payment = &row.record.payment;
     let events = view.before.history(payment.id()).chain(view.changes.history(payment.id()));
     let (mut status, mut key) = (None, None);
     for event in events {

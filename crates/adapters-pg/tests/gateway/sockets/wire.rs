@@ -209,6 +209,24 @@ async fn a_list_comes_whole_or_is_odd() {
     }
 }
 
+/// To the byte, whether the answer says how long it is or not.
+#[tokio::test]
+async fn the_longest_answer_is_as_long_as_the_setting_says() {
+    let merchant = MerchantId::new("holdfast").unwrap();
+    let limit = HttpConfig::default().max_answer_size;
+    for (length, whole) in [(limit, true), (limit + 1, false)] {
+        let body = LISTED.to_owned() + &" ".repeat(length - LISTED.len());
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let chunked = format!("{head}{length:x}\r\n{body}\r\n0\r\n\r\n");
+        for text in [json("200 OK", &body), chunked] {
+            let server = Server::start(Manners { look_up: send(text), ..Manners::answering(vec![]) }).await;
+            let order = GatewayOrderRef::from_gateway("000007");
+            let answer = transport(&server).find_by_order(&merchant, &order, limits()).await;
+            assert_eq!(answer.is_ok(), whole, "{length}: {answer:?}");
+        }
+    }
+}
+
 /// `Retry-After` of a look-up's 429 or 503 arrives where it is honoured.
 #[tokio::test]
 async fn a_look_up_hears_when_to_ask_again() {
