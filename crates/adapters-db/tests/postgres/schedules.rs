@@ -79,7 +79,7 @@ impl Bench for Beside {
     }
 
     async fn pause(&self) {
-        sleep(Duration::from_millis(1)).await;
+        sleep(Duration::from_millis(2)).await;
     }
 
     async fn tick(&self) {}

@@ -189,6 +189,22 @@ pub async fn the_first_answer_stays(world: World) {
     assert_eq!(world.ports.queries.idempotency(&unknown.key).await, Ok(None));
 }
 
+/// Two at once: the second waits, and the first one's stays.
+pub async fn two_answer_at_once(world: World) {
+    let key = keyed(user(1), "once");
+    world.place_as(ask(&world, &key).await).await;
+    let answer = |body: &str| StoredAnswer { status: 201, body: body.into() };
+    let (one, two) = (world.begin().await, world.begin().await);
+    let (first, second) = (answer("first"), answer("second"));
+    one.save_idempotent_answer(&key.key, &first).await.unwrap();
+    let late = two.save_idempotent_answer(&key.key, &second);
+    let (late, _) = waits_for(late, one.commit()).await;
+    assert_eq!(late, Ok(()));
+    two.commit().await.unwrap();
+    let record = world.ports.queries.idempotency(&key.key).await.unwrap().unwrap();
+    assert_eq!(record.answer, Some(first));
+}
+
 /// Without an answer, and past its order's send deadline, the first request can't be under way any more; nor when its
 /// payment has ended.
 pub async fn a_key_without_an_answer_is_abandoned_after_the_deadline(world: World) {

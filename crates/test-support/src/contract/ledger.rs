@@ -1,7 +1,7 @@
 //! The discrepancy ledger.
 
 use super::World;
-use super::world::{Placed, key, nothing, tick, won};
+use super::world::{Placed, key, nothing, tick, waits_for, won};
 use domain::DiscrepancyId;
 use domain::ports::DiscrepancyStatus;
 use domain::settlement::{Changes, Discrepancy, DiscrepancyKind};
@@ -50,6 +50,21 @@ pub async fn a_charge_is_one_fact(world: World) {
     assert_eq!(ids(&world, placed).await.len(), 1);
     record(&world, placed, vec![row(DiscrepancyKind::Conflict, "a")]).await;
     assert_eq!(ids(&world, placed).await.len(), 2);
+}
+
+/// Two persons at once: the second waits, and learns that it was closed before.
+pub async fn two_resolve_a_row_at_once(world: World) {
+    let placed = world.place().await;
+    record(&world, placed, vec![row(DiscrepancyKind::LateSuccess, "a")]).await;
+    let id = ids(&world, placed).await[0];
+    let (one, two) = (world.begin().await, world.begin().await);
+    assert_eq!(one.resolve_discrepancy(id, "REFUNDED", "", "first").await, Ok(Some(true)));
+    let late = two.resolve_discrepancy(id, "NOTHING", "", "second");
+    let (late, _) = waits_for(late, one.commit()).await;
+    assert_eq!(late, Ok(Some(false)));
+    two.commit().await.unwrap();
+    let view = world.ports.queries.discrepancy(id).await.unwrap().unwrap();
+    assert_eq!(view.resolved_by.as_deref(), Some("first"));
 }
 
 /// Resolving a second time changes nothing.

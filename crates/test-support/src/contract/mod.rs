@@ -74,7 +74,7 @@ macro_rules! port_contract {
             keys: a_key_is_taken_with_its_order, a_key_that_is_being_taken_is_not_waited_for,
                 a_known_key_is_known_to_several_at_once, a_key_is_read_after_the_wait,
                 a_key_is_free_after_a_rollback, a_key_is_taken_once, a_key_twice_in_a_batch_is_taken_once,
-                a_key_expires, a_key_belongs_to_its_buyer, the_first_answer_stays,
+                a_key_expires, a_key_belongs_to_its_buyer, the_first_answer_stays, two_answer_at_once,
                 a_key_without_an_answer_is_abandoned_after_the_deadline;
             starting: only_pending_payments_are_started, a_payment_is_started_once,
                 two_starters_share_nothing, a_payment_that_ends_is_not_started;
@@ -86,7 +86,7 @@ macro_rules! port_contract {
                 a_coupon_comes_back_once_for_each_payment, a_batch_gives_back_what_each_took,
                 a_batch_of_changes_is_stored_whole_or_not_at_all, a_check_is_stored_as_told,
                 hints_come_and_go, a_failure_keeps_its_message;
-            ledger: one_fact_makes_one_row, a_charge_is_one_fact, a_row_is_resolved_once;
+            ledger: one_fact_makes_one_row, a_charge_is_one_fact, two_resolve_a_row_at_once, a_row_is_resolved_once;
             callbacks: a_note_finds_its_payment, a_callback_wakes_its_payment,
                 an_unproven_note_wakes_only_what_has_not_ended, the_paying_key_wakes_nobody,
                 a_hint_twice_is_one, a_wake_up_during_a_claim_counts, hints_stay_until_they_are_looked_up,

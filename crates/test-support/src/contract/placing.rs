@@ -234,9 +234,8 @@ pub async fn ids_and_tokens_are_unique(world: World) {
         let (tx, mut placing) = world.open_placing(std::slice::from_ref(&ask)).await;
         change(&mut placing.ids[0]);
         let mut order = decided(&mut placing, 0, &ask);
-        if token {
-            order.callback_token_hash = Some(super::world::token_hash(placed.payment_id));
-        }
+        let taken = super::world::token_hash(placed.payment_id);
+        order.callback_token_hash = Some(if token { taken } else { [9; 32] });
         let stored = tx.store_orders(&[order]).await;
         tx.rollback().await;
         matches!(stored, Err(StoreError::Conflict { .. }))

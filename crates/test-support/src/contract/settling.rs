@@ -42,6 +42,10 @@ pub async fn a_case_is_complete(world: World) {
     assert_eq!(case.hints, [hint("a"), hint("b")]);
     assert!(case.check.woken_at.is_some() && case.check.lease.is_none());
     assert_eq!(case.check.due_at, Some(case.record.created_at + HOUR));
+    let (tx, without) = world.open_settling(&[needs(placed)]).await;
+    tx.rollback().await;
+    let case = without.cases[&placed.payment_id].clone();
+    assert_eq!((case.coupon, case.hints.len()), (None, 2), "a coupon comes with the goods");
     let other = &settling.cases[&bystander.payment_id];
     assert_eq!((other.coupon.as_ref(), other.hints.len()), (None, 0));
 }
