@@ -90,7 +90,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let told: Vec<&str> = found.iter().take(args.kills).map(String::as_str).collect();
         if found.len() < args.kills {
             alive.push(mutant.name);
-            println!("{:<26} ALIVE: {} of {seeds} seeds [{}] {}", mutant.name, found.len(), told.join(", "), mutant.what);
+            println!(
+                "{:<26} ALIVE: {} of {seeds} seeds [{}] {}",
+                mutant.name,
+                found.len(),
+                told.join(", "),
+                mutant.what
+            );
         } else {
             println!("{:<26} killed by seeds {}", mutant.name, told.join(", "));
         }

@@ -11,15 +11,15 @@ use super::{Mutant, edits};
 use crate::{steps, workspace};
 
 /// What a build of the simulation needs: manifests of all crates, and the sources of some.
-const NEEDED: [&str; 6] = ["crates/", "xtask/", "migrations/", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"];
+const NEEDED: [&str; 6] =
+    ["crates/", "xtask/", "migrations/", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"];
 
 /// Copies the sources with all bugs under `scratch`, builds the simulation there, and gives back its program.
 pub(super) fn build(root: &Path, scratch: &Path, mutants: &[&Mutant]) -> Result<PathBuf> {
     let copy = scratch.join("workspace");
     let files = sources(root)?;
-    let read = |file: &str| {
-        fs::read_to_string(root.join(file)).with_context(|| format!("could not read {file}"))
-    };
+    let read =
+        |file: &str| fs::read_to_string(root.join(file)).with_context(|| format!("could not read {file}"));
     let edited = edits::apply(mutants, read)?;
     let mut kept = BTreeSet::new();
     for file in files.iter().filter(|file| !edited.contains_key(*file)) {
@@ -53,7 +53,8 @@ fn sources(root: &Path) -> Result<Vec<String>> {
         bail!("git ls-files failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     let listed = String::from_utf8(output.stdout).context("a path that is no text")?;
-    let needed = |path: &&str| NEEDED.iter().any(|start| path.starts_with(start)) && root.join(path).is_file();
+    let needed =
+        |path: &&str| NEEDED.iter().any(|start| path.starts_with(start)) && root.join(path).is_file();
     Ok(listed.split('\0').filter(|path| !path.is_empty()).filter(needed).map(str::to_owned).collect())
 }
 

@@ -37,7 +37,8 @@ ORIGINAL",
         edits: &[Edit {
             file: IO,
             find: "            Ok(None) | Err(_) => Start::NotStored,",
-            replace: "            Ok(None) if BUG => Start::Committed(Box::new(Committed { value: attempt })),
+            replace:
+                "            Ok(None) if BUG => Start::Committed(Box::new(Committed { value: attempt })),
 ORIGINAL",
         }],
     },

@@ -86,7 +86,8 @@ ORIGINAL",
             },
             Edit {
                 file: DECIDE,
-                find: "PaymentStatus::Pending | PaymentStatus::InProgress | PaymentStatus::Paid => duplicate(t),
+                find:
+                    "PaymentStatus::Pending | PaymentStatus::InProgress | PaymentStatus::Paid => duplicate(t),
         })",
                 replace: "ORIGINAL.filter(|_| !(BUG && subject.status == PaymentStatus::Paid))",
             },
@@ -117,7 +118,8 @@ ORIGINAL",
             file: DECIDE,
             find: "    if sorted.any_pending() {
         if overdue {",
-            replace: "    let one_failed = BUG && sorted.own.iter().any(|t| t.status == TransactionStatus::Failed);
+            replace:
+                "    let one_failed = BUG && sorted.own.iter().any(|t| t.status == TransactionStatus::Failed);
     if sorted.any_pending() && !one_failed {
         if overdue {",
         }],
@@ -175,7 +177,8 @@ ORIGINAL",
         edits: &[Edit {
             file: EXAMINE,
             find: "        Err(LookupError::Unreachable { cause: why, .. }) => {",
-            replace: "        Err(_) if BUG => Findings { by_order: Some(Vec::new()), ..Findings::default() },
+            replace:
+                "        Err(_) if BUG => Findings { by_order: Some(Vec::new()), ..Findings::default() },
 ORIGINAL",
         }],
     },
