@@ -31,6 +31,8 @@ CREATE INDEX idx_payment_check_leased_until ON payment_check (leased_until) WHER
 CREATE SEQUENCE payment_check_lease_seq;
 SELECT setval('payment_check_lease_seq', coalesce(max(lease_id), 0) + 1, false) FROM payment_check;
 
+ALTER TABLE orders SET (fillfactor = 80);
+ALTER TABLE payment SET (fillfactor = 70);
 CREATE INDEX idx_payment_status_updated_at ON payment (status, updated_at);
 ALTER TABLE payment DROP COLUMN gateway_order_ref;
 DROP TABLE installation;

@@ -182,13 +182,12 @@ async fn mark_hints(connection: &AsyncPgConnection, options: &ClaimOptions) -> R
 pub(crate) async fn prepare(connection: &AsyncPgConnection) -> Result<(), Failure> {
     let min_interval = Duration::ZERO;
     let payment_id = PaymentId::new(1).map_err(|error| corrupt("payment", 1, error))?;
-    for due in
-        [Due::Unsettled, Due::Watched, Due::Woken { min_interval }, Due::One { payment_id, min_interval }]
-    {
-        let none = ClaimOptions { due, limit: 0, lease_id: 0, lease: Duration::ZERO, due_by: None };
-        make(connection, &none).await?;
-        find_payments(connection, &none).await?;
-        mark_hints(connection, &none).await?;
+    let none = |due| ClaimOptions { due, limit: 0, lease_id: 0, lease: Duration::ZERO, due_by: None };
+    let one = Due::One { payment_id, min_interval };
+    for due in [Due::Unsettled, Due::Watched, Due::Woken { min_interval }, one] {
+        make(connection, &none(due)).await?;
     }
+    find_payments(connection, &none(one)).await?;
+    mark_hints(connection, &none(one)).await?;
     Ok(())
 }

@@ -65,7 +65,8 @@ pub(crate) async fn open(
     let mut cases = BTreeMap::new();
     for row in payments {
         let record = PaymentRecord::try_from(row)?;
-        if let Some(case) = parts.case(record)? {
+        let asked = goods.contains(&record.payment.id());
+        if let Some(case) = parts.case(record, asked)? {
             cases.insert(case.record.payment.id(), case);
         }
     }
@@ -83,8 +84,8 @@ struct Parts {
 }
 
 impl Parts {
-    /// None for a payment with nothing on the card.
-    fn case(&mut self, record: PaymentRecord) -> Result<Option<Case>, Failure> {
+    /// None for a payment with nothing on the card. `goods`: they were asked for.
+    fn case(&mut self, record: PaymentRecord, goods: bool) -> Result<Option<Case>, Failure> {
         let id = record.payment.id().get();
         let Some(check) = self.checks.remove(&id) else { return Ok(None) };
         let mut hints = Vec::new();
@@ -98,7 +99,8 @@ impl Parts {
         hints.sort_by(|one, other| one.key.cmp(&other.key));
         Ok(Some(Case {
             order: self.order(record.payment.order_id())?,
-            coupon: record.issued_coupon_id.and_then(|id| self.coupons.remove(&id)),
+            // A coupon that one payment gave back may be used by another one of the batch.
+            coupon: record.issued_coupon_id.filter(|_| goods).and_then(|id| self.coupons.get(&id)).cloned(),
             check: Check::try_from(check)?,
             hints,
             record,

@@ -49,12 +49,21 @@ pub struct OrderBook {
 /// What the gateway said to a program since it last claimed payments.
 #[derive(Debug, Clone, Default)]
 pub struct Turn {
-    /// Keys of our payments that it did not know.
-    pub lost: BTreeSet<GatewayKey>,
+    /// Keys of our payments that it did not know, with their orders.
+    pub lost: BTreeMap<GatewayKey, i64>,
+    /// Orders whose lists it was asked for.
+    pub listed: BTreeSet<i64>,
     /// It knew the transaction that was last paid by.
     pub proved: bool,
     /// Some look-up brought no answer, or one of no use.
     pub failed: bool,
+}
+
+impl Turn {
+    /// How many of the payments that were examined had lost their key: after it the list is asked for.
+    pub fn keys_lost(&self) -> usize {
+        self.lost.values().filter(|order| self.listed.contains(order)).count()
+    }
 }
 
 /// What the oracle remembers.

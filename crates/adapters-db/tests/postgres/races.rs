@@ -302,3 +302,27 @@ async fn stock_that_is_set_waits_for_orders() {
     let sum: i64 = db.database.client().await.query_one(sum, &[&product.get()]).await.unwrap().get(0);
     assert_eq!(sum, 7);
 }
+
+/// One payment gave it back, another one uses it now: settling both at once sees it with each, and with goods only.
+#[tokio::test]
+async fn a_coupon_may_belong_to_two_payments_of_a_batch() {
+    let db = Db::new().await;
+    let ask = Ask { coupon: Some(db.issued_coupon(user(1)).await), ..Ask::of(db.product(9).await) };
+    let first = db.place_all(std::slice::from_ref(&ask)).await.unwrap()[0];
+    db.fail(&[first]).await.unwrap();
+    let second = db.place_all(&[ask]).await.unwrap()[0];
+    let (tx, settling) = db.store.open_settling(&[first.needs(), second.needs()]).await.unwrap();
+    tx.rollback().await;
+    for placed in [first, second] {
+        let coupon = settling.cases[&placed.payment_id].coupon.as_ref().unwrap();
+        assert_eq!(coupon.version, 3);
+    }
+    let without = domain::settlement::SettlingNeeds { goods: false, ..first.needs() };
+    let (tx, settling) = db.store.open_settling(&[without, second.needs()]).await.unwrap();
+    tx.rollback().await;
+    assert_eq!(settling.cases[&first.payment_id].coupon, None);
+    // Given back once more, and only once.
+    db.fail(&[second, first]).await.unwrap();
+    let held = db.store.issued_coupons(user(1)).await.unwrap().remove(0);
+    assert!(matches!(held.issued.status, IssuedCouponStatus::Available));
+}

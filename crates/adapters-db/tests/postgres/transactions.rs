@@ -221,7 +221,7 @@ async fn the_server_ends_a_transaction_whose_owner_says_nothing() {
 async fn a_pool_that_is_used_up_answers_in_time() {
     let db = Db::with(|options| {
         options.pool_size = 1;
-        options.acquire_timeout = Duration::from_millis(50);
+        options.acquire_timeout = Duration::from_millis(500);
     })
     .await;
     // The first connection may take longer than that to open.

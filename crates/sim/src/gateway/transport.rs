@@ -4,6 +4,7 @@ use super::Transaction;
 use crate::flow::{Stage, flow_id, is_proving, stage};
 use crate::kinds::Kind;
 use crate::network;
+use crate::oracle::Asked;
 use crate::process::Process;
 use crate::world::{World, lock};
 use adapters_pg::transport::{Limits, LookupAttempt, LookupFailure, PaymentAttempt, Transport, cause};
@@ -185,7 +186,8 @@ impl Transport for ModelTransport {
     ) -> LookupAttempt<domain::settlement::Transaction> {
         let Some(world) = self.world.upgrade() else { return Ok(Lookup::NotFound) };
         let answer = self.by_key(&world, merchant, key, limits).await;
-        crate::oracle::on_answer(&world, answer.as_ref().map(|found| (key, *found != Lookup::NotFound)).ok());
+        let found = answer.as_ref().map(|found| Asked::Key(key, *found != Lookup::NotFound));
+        crate::oracle::on_answer(&world, found.unwrap_or(Asked::Failed));
         answer
     }
 
@@ -197,9 +199,8 @@ impl Transport for ModelTransport {
     ) -> LookupAttempt<Vec<TransactionSummary>> {
         let Some(world) = self.world.upgrade() else { return Ok(Lookup::NotFound) };
         let answer = self.by_order(&world, merchant, order_ref, limits).await;
-        if answer.is_err() {
-            crate::oracle::on_answer(&world, None);
-        }
+        let listed = answer.as_ref().map(|_| Asked::Order(number(order_ref)));
+        crate::oracle::on_answer(&world, listed.unwrap_or(Asked::Failed));
         answer
     }
 }

@@ -118,28 +118,40 @@ const GATEWAY_DOWN: [Kind; 8] = [
     Kind::ConnectTimeout,
 ];
 
-/// A look-up by key was answered: found or not; none: no look-up was, or with something of no use.
-pub fn on_answer(world: &World, answer: Option<(&GatewayKey, bool)>) {
-    let Some(flow) = crate::flow::current().filter(|_| matches!(stage(), Stage::Turn | Stage::BetweenItems))
-    else {
-        return;
-    };
-    let ours = answer.is_some_and(|(key, _)| {
+/// What became of a look-up of a reconciler's turn.
+#[derive(Debug, Clone, Copy)]
+pub enum Asked<'a> {
+    /// By key: found, or not.
+    Key(&'a GatewayKey, bool),
+    /// By order.
+    Order(i64),
+    /// No answer, or one of no use.
+    Failed,
+}
+
+/// A look-up was answered: what a turn must conclude from it, all in all, is the interlock's (F62).
+pub fn on_answer(world: &World, asked: Asked<'_>) {
+    let in_turn = matches!(stage(), Stage::Turn | Stage::BetweenItems);
+    let Some(flow) = crate::flow::current().filter(|_| in_turn) else { return };
+    let owner = |key: &GatewayKey| {
         world.database.read(|tables| {
-            let owner = tables.payment_of_key.get(key).and_then(|id| tables.payments.get(id));
-            owner.is_some_and(|row| row.record.payment.key() == Some(key))
+            let owner = tables.payments.get(tables.payment_of_key.get(key)?)?;
+            let payment = &owner.record.payment;
+            (payment.key() == Some(key)).then(|| payment.order_id().get())
         })
-    });
+    };
+    let lost = match asked {
+        Asked::Key(key, false) if !is_proving() => owner(key).map(|order| (key.clone(), order)),
+        Asked::Key(..) | Asked::Order(_) | Asked::Failed => None,
+    };
     let mut books = lock(&world.books);
     let turn = books.turns.entry(flow.life).or_default();
-    match answer {
-        None => turn.failed = true,
-        Some((_, true)) => turn.proved |= is_proving(),
-        Some((key, false)) if ours && !is_proving() => {
-            turn.lost.insert(key.clone());
-        }
-        Some((_, false)) => {}
+    match asked {
+        Asked::Failed => turn.failed = true,
+        Asked::Order(order) => drop(turn.listed.insert(order)),
+        Asked::Key(_, found) => turn.proved |= found && is_proving(),
     }
+    turn.lost.extend(lost);
 }
 
 /// An answer of no use is one payment's trouble: it never counts as a gateway that is down.
