@@ -24,8 +24,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         plan: "--with Create500,Create503",
         edits: &[Edit {
             file: CHARGE,
-            find: "if !self.config.probe_before_retry || charge.open_ends == 0 {",
-            replace: "if BUG || !self.config.probe_before_retry || charge.open_ends == 0 {",
+            find: "let needed = self.config.probe_before_retry && charge.open_ends > 0",
+            replace: "let needed = !BUG && self.config.probe_before_retry && charge.open_ends > 0",
         }],
     },
     Mutant {

@@ -362,9 +362,9 @@ ORIGINAL",
         plan: "--with GatewayWipe,ResultDelay,StuckPending,CallbackLost --intensity 250",
         edits: &[Edit {
             file: "crates/application/src/reconcile.rs",
-            find: "let many_lost = lost >= u64::from(policy.interlock_lost_keys);",
-            replace: "let least = u64::from(policy.interlock_lost_keys);
-    let many_lost = if BUG { lost > least } else { lost >= least };",
+            find: "let many_lost = lost > 0 && lost + unanswered >= u64::from(policy.interlock_lost_keys);",
+            replace: "let least = u64::from(policy.interlock_lost_keys) + u64::from(BUG);
+    let many_lost = lost > 0 && lost + unanswered >= least;",
         }],
     },
 ];
