@@ -213,7 +213,7 @@ impl Drop for Tx<'_> {
     }
 }
 
-/// Something that is durable: only [`Io::start`] makes it.
+/// Something that is durable: only `Io::start` makes it.
 #[derive(Debug)]
 #[must_use]
 pub struct Committed<T> {

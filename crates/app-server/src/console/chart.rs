@@ -106,7 +106,7 @@ pub(super) fn level(value: f64, most: f64, class: &'static str) -> Line {
     Line { path: format!("M0 {y:.1}H{WIDTH}"), class }
 }
 
-/// Values at even steps, as [`line`] wants them.
+/// Values at even steps, as [`line()`] wants them.
 pub(super) fn even<T>(values: &[T], of: impl Fn(&T) -> Option<f64>) -> Vec<(f64, Option<f64>)> {
     let steps = values.len().max(1) as f64;
     values.iter().enumerate().map(|(index, value)| ((index + 1) as f64 / steps, of(value))).collect()
