@@ -1,6 +1,11 @@
 //! The adapter on a real PostgreSQL. `cargo xtask test --package adapters-db` brings a cluster of its own.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, and so do its helpers")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, and so do its helpers"
+)]
 
 mod commits;
 mod contract;
