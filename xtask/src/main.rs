@@ -71,8 +71,8 @@ enum Command {
     Tidy,
     /// Simulate the whole shop under every fault, in virtual time (`--help` tells more)
     Sim(commands::sim::Args),
-    /// Switch on one known bug of payment code after the other, and show which seed of the simulation finds it
-    Mutants(commands::sim::Args),
+    /// Put known bugs of payment code into a copy of the sources, and show which seeds of the simulation find each
+    Mutants(commands::mutants::Args),
     /// Run a benchmark
     #[command(subcommand)]
     Bench(commands::bench::Command),
@@ -97,7 +97,7 @@ fn main() -> ExitCode {
             Command::Arch => commands::arch::run(),
             Command::Tidy => commands::tidy::run(),
             Command::Sim(args) => commands::sim::run(&args),
-            Command::Mutants(args) => commands::sim::mutants(&args),
+            Command::Mutants(args) => commands::mutants::run(&args),
             Command::Bench(command) => commands::bench::run(&command),
         }
     };

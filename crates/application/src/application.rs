@@ -185,7 +185,7 @@ impl Application {
             return Ok(Some(Synced { examined: Examined::NothingToAsk, payment: before }));
         }
         let interval = self.policy.sync_interval;
-        let examined = examine::examine_one(&mut io, &self.policy, payment_id, interval, cause).await?;
+        let examined = examine::examine_one(&mut io, &self.policy, payment_id, interval, None, cause).await?;
         Ok(io.queries().payment(None, payment_id).await?.map(|payment| Synced { examined, payment }))
     }
 

@@ -103,6 +103,20 @@ enum Entered<W: Work> {
     Waits(u64, oneshot::Receiver<Reply<W>>),
 }
 
+/// A place in the queue: whoever goes away gives it up, and nothing of the member stays behind.
+struct Place<'a, W: Work> {
+    batcher: &'a Batcher<W>,
+    ticket: Option<u64>,
+}
+
+impl<W: Work> Drop for Place<'_, W> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.batcher.leave(ticket);
+        }
+    }
+}
+
 /// The right to run one batch. However it ends, it passes on.
 struct Lane<W: Work>(Option<Arc<Batcher<W>>>);
 
@@ -135,12 +149,14 @@ impl<W: Work> Batcher<W> {
             Entered::Leads(lane, member) => return self.lead(lane, member).await,
             Entered::Waits(ticket, reply) => (ticket, reply),
         };
+        let mut place = Place { batcher: self, ticket: Some(ticket) };
         let reply = match tokio::time::timeout(self.limits.wait, &mut reply).await {
             Ok(reply) => reply,
             Err(_) if self.leave(ticket) => return self.refused(BatchError::TooLate),
             // Its batch has begun, or it is about to lead one.
             Err(_) => reply.await,
         };
+        place.ticket = None;
         match reply {
             Ok(Reply::Done(outcome)) => outcome,
             Ok(Reply::Lead(lane, member)) => self.lead(lane, member).await,

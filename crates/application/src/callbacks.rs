@@ -103,7 +103,7 @@ pub(crate) async fn take_up_woken(
                 claim_now |= more;
                 for claim in claims {
                     under_way.push(async move {
-                        examine::examine_claimed(&mut make_io(), policy, claim, Cause::Callback).await
+                        examine::examine_claimed(&mut make_io(), policy, claim, None, Cause::Callback).await
                     });
                 }
             }

@@ -6,10 +6,11 @@
 use crate::settle::{Fact, Lesson, SettleError};
 use crate::{Io, Policy};
 use domain::PaymentId;
-use domain::ports::{Cause, Claim, ClaimOptions, Due, Lookup, LookupError, Oddity, StoreError};
+use domain::ports::{Cause, Claim, ClaimOptions, Due, FailureCause, Lookup, LookupError, Oddity, StoreError};
 use domain::settlement::{Blame, Findings, KeyAnswer, Settled, Transaction, TransactionStatus};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// What came of an examination.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +35,9 @@ pub(crate) fn new_lease(io: &Io) -> i64 {
     i64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
-/// Claims one payment, ended or not, unless it was claimed less than `min_interval` ago, and examines it now.
+/// Claims one payment, ended or not, unless it was claimed less than `min_interval` ago, and examines it now. The gateway is
+/// not asked for longer than `until`; what was learned is stored whatever the time, since that may be done together with
+/// what others have learned.
 ///
 /// # Errors
 /// [`StoreError`] when it could not even be claimed.
@@ -43,6 +46,7 @@ pub async fn examine_one(
     policy: &Policy,
     payment_id: PaymentId,
     min_interval: Duration,
+    until: Option<Instant>,
     cause: Cause,
 ) -> Result<Examined, StoreError> {
     let options = ClaimOptions {
@@ -53,14 +57,26 @@ pub async fn examine_one(
         due_by: None,
     };
     match io.claim(&options).await?.pop() {
-        Some(claim) => Ok(examine_claimed(io, policy, claim, cause).await),
+        Some(claim) => Ok(examine_claimed(io, policy, claim, until, cause).await),
         None => Ok(Examined::NotClaimed),
     }
 }
 
-/// Examines a payment by itself.
-pub(crate) async fn examine_claimed(io: &mut Io, policy: &Policy, claim: Claim, cause: Cause) -> Examined {
-    let findings = investigate(io, policy, &claim).await;
+/// Examines a payment by itself, without asking the gateway for longer than `until`.
+pub(crate) async fn examine_claimed(
+    io: &mut Io,
+    policy: &Policy,
+    claim: Claim,
+    until: Option<Instant>,
+    cause: Cause,
+) -> Examined {
+    let asked = investigate(io, policy, &claim);
+    let findings = match until {
+        None => asked.await,
+        Some(until) => tokio::time::timeout_at(until, asked).await.unwrap_or({
+            Err(LookupError::Unreachable { cause: FailureCause("NoTimeLeft"), circuit_open: false })
+        }),
+    };
     // One payment alone never shows that many are not found: the gateway must prove that it knows us.
     let doubtful = findings.as_ref().is_ok_and(|found| found.none_there() || found.key_lost());
     let suspended = doubtful && !knows_last_paid(io).await;

@@ -40,7 +40,9 @@ pub(crate) struct Batches {
 }
 
 impl Batches {
-    /// Orders are placed and started on `orders`, all else is done on `settlement`.
+    /// Orders are placed and started on `orders`, all else is done on `settlement`. The limit of the queue is for what comes
+    /// from outside. Who starts or settles is one of the orders or examinations under way, which have limits of their own;
+    /// refused, the last ones of a turn would be refused again in the next.
     pub(crate) fn new(
         orders: &Arc<dyn Store>,
         settlement: &Arc<dyn Store>,
@@ -48,10 +50,11 @@ impl Batches {
         rules: SettlementRules,
         ended: EndedOrders,
     ) -> Self {
+        let inner = BatchLimits { queue: usize::MAX, ..limits };
         Self {
             placing: Batcher::new(PlaceOrders { store: Arc::clone(orders), min_age: rules.min_age }, limits),
-            starting: Batcher::new(StartPayments { store: Arc::clone(orders) }, limits),
-            settling: Batcher::new(SettlePayments { store: Arc::clone(settlement), rules, ended }, limits),
+            starting: Batcher::new(StartPayments { store: Arc::clone(orders) }, inner),
+            settling: Batcher::new(SettlePayments { store: Arc::clone(settlement), rules, ended }, inner),
             noting: Batcher::new(NoteCallbacks { store: Arc::clone(settlement) }, limits),
         }
     }

@@ -9,7 +9,7 @@ mod placing;
 mod starting;
 
 use crate::batch::BatchError;
-use crate::examine;
+use crate::examine::{self, Examined};
 use crate::io::Start;
 use crate::settle::{Fact, KeyedAnswer, Lesson, SettleError};
 use crate::{CallbackTokens, Io, Policy};
@@ -357,9 +357,10 @@ impl Flow<'_> {
             self.policy,
             placed.payment.payment.id(),
             self.policy.query_interval,
+            Some(until),
             Cause::Api,
         );
-        if !matches!(tokio::time::timeout_at(until, examined).await, Ok(Ok(_))) {
+        if !matches!(examined.await, Ok(Examined::Settled(_))) {
             tracing::info!("left to the reconciler: the gateway could not be asked at once");
         }
         // With an Idempotency-Key the stored answer is the one that is given, now and again.

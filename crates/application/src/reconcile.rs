@@ -160,16 +160,23 @@ async fn interlock(
     policy: &Policy,
     findings: &[(Claim, Result<Findings, LookupError>)],
 ) -> bool {
-    let answered = findings.iter().filter_map(|(_, findings)| findings.as_ref().ok());
-    let (mut asked, mut none, mut lost) = (0_u64, 0_u64, 0_u64);
-    for finding in answered {
+    let (mut asked, mut none, mut lost, mut unanswered) = (0_u64, 0_u64, 0_u64, 0_u64);
+    for (_, findings) in findings {
         asked += 1;
-        none += u64::from(finding.none_there());
-        lost += u64::from(finding.key_lost());
+        match findings {
+            Ok(found) => {
+                none += u64::from(found.none_there());
+                lost += u64::from(found.key_lost());
+            }
+            Err(_) => unanswered += 1,
+        }
     }
-    let many_lost = lost >= u64::from(policy.interlock_lost_keys);
-    let many_none = none >= u64::from(policy.interlock_lost_keys)
-        && none * 100 > asked * u64::from(policy.interlock_not_found_percent);
+    // What was not answered to the end may be missing as well: it counts as if it were, when anything is.
+    let many_lost = lost > 0 && lost + unanswered >= u64::from(policy.interlock_lost_keys);
+    let missing = none + unanswered;
+    let many_none = none > 0
+        && missing >= u64::from(policy.interlock_lost_keys)
+        && missing * 100 > asked * u64::from(policy.interlock_not_found_percent);
     let suspended = (many_lost || many_none) && !examine::knows_last_paid(io).await;
     if suspended {
         tracing::error!(

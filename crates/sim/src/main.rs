@@ -76,6 +76,9 @@ struct Arguments {
     /// Go on after failures, until so many seeds have failed, and name them
     #[arg(long, default_value_t = 1)]
     failures: usize,
+    /// Only name the seeds that failed: no story, no smallest set of faults
+    #[arg(long)]
+    brief: bool,
 }
 
 impl Arguments {
@@ -177,10 +180,13 @@ fn many(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut failures = total.failures;
     failures.sort_by_key(|report| report.plan.seed);
     if let Some(first) = failures.first() {
-        for report in failures.iter().filter(|_| arguments.failures > 1) {
+        for report in failures.iter().filter(|_| arguments.failures > 1 || arguments.brief) {
             let first = report.violations.first();
             let text = first.map_or(String::new(), |first| format!("{}: {}", first.invariant, first.text));
             println!("seed {}: {text}", report.plan.seed);
+        }
+        if arguments.brief {
+            return Ok(ExitCode::FAILURE);
         }
         return explain(&run(first.plan.clone(), true)?);
     }

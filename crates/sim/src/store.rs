@@ -101,7 +101,7 @@ impl Store for WatchedStore {
         let opened = Instant::now();
         let (inner, placing) = leading.noted(self.inner.open_placing(orders).await)?;
         let loaded = Loaded::Placing { placing: placing.clone(), opened };
-        Ok((WatchedTx::new(inner, leading, loaded), placing))
+        Ok((WatchedTx::over(inner, leading, loaded), placing))
     }
 
     async fn open_settling(
@@ -111,7 +111,7 @@ impl Store for WatchedStore {
         let leading = self.begins(Batch::Settle, payments.len());
         let (inner, settling) = leading.noted(self.inner.open_settling(payments).await)?;
         let loaded = Loaded::Settling(settling.clone());
-        Ok((WatchedTx::new(inner, leading, loaded), settling))
+        Ok((WatchedTx::over(inner, leading, loaded), settling))
     }
 
     async fn start_payments(&self, payments: &[PaymentId]) -> Result<BTreeSet<PaymentId>, StoreError> {
@@ -153,7 +153,7 @@ struct WatchedTx {
 }
 
 impl WatchedTx {
-    fn new(inner: Box<dyn StoreTx>, leading: Leading, loaded: Loaded) -> Box<dyn StoreTx> {
+    fn over(inner: Box<dyn StoreTx>, leading: Leading, loaded: Loaded) -> Box<dyn StoreTx> {
         Box::new(Self { inner, leading, loaded, members: Mutex::default() })
     }
 

@@ -5,7 +5,8 @@
 //! - [`TestDatabase`]: an empty schema on a real PostgreSQL; [`FaultProxy`]: a network that breaks on command.
 //! - [`FakeGateway`]: a scripted payment gateway. [`TestEntropy`]: seeded randomness.
 //! - [`contract`]: named cases over `Store` and `Queries`, run here on the fake and by `adapters-db` on PostgreSQL, so
-//!   that what is proven on the fake holds for the real one.
+//!   that what is proven on the fake holds for the real one. [`schedules`]: random interleavings, run on both and compared
+//!   step by step.
 //!
 //! Deliberately absent: hooks in production code. A fault strikes at a port's border, which is where the fakes stand.
 

@@ -11,6 +11,7 @@ pub(crate) mod coverage;
 pub(crate) mod db;
 pub(crate) mod demo;
 pub(crate) mod metrics;
+pub(crate) mod mutants;
 pub(crate) mod sim;
 pub(crate) mod test;
 pub(crate) mod tidy;

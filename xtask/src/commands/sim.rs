@@ -1,4 +1,4 @@
-//! `sim` and `mutants`: the simulation of the whole shop, built with optimisation.
+//! `sim`: the simulation of the whole shop, built with optimisation.
 
 use anyhow::Result;
 
@@ -13,20 +13,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    simulation(&[], &args.arguments)
-}
-
-/// Every known bug of spec 04 that can be switched on, and the seed that finds it.
-pub(crate) fn mutants(args: &Args) -> Result<()> {
-    let mut arguments = vec!["--mutants".to_owned(), "--seeds".to_owned(), "2000".to_owned()];
-    arguments.extend(args.arguments.iter().cloned());
-    simulation(&["--features", "mutants"], &arguments)
-}
-
-fn simulation(features: &[&str], arguments: &[String]) -> Result<()> {
     let mut cargo = workspace::cargo();
     cargo.current_dir(workspace::root()?).args(["run", "--quiet", "--profile", "sim", "-p", "sim"]);
-    cargo.args(features).arg("--").args(arguments);
+    cargo.arg("--").args(&args.arguments);
     steps::check(&mut cargo)?;
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::cluster::Running;
-use crate::commands::{alerts, arch, chaos, coverage, db, metrics, tidy};
+use crate::commands::{alerts, arch, chaos, coverage, db, metrics, mutants, tidy};
 use crate::steps::{self, Counts, Steps};
 use crate::workspace;
 
@@ -57,6 +57,7 @@ fn check_steps(root: &Path, steps: &mut Steps) {
     steps.run("fmt", || steps::check(cargo(root).args(["fmt", "--all", "--check"])));
     steps.run("tidy", || tidy::check_repository(root).map(|()| Counts::default()));
     steps.run("coverage", || coverage::check_repository(root).map(|()| Counts::default()));
+    steps.run("mutants", || mutants::check_repository(root).map(|()| Counts::default()));
     steps.run("arch", || arch::check_repository(root).map(|()| Counts::default()));
     steps.run("clippy", || {
         steps::check(cargo(root).args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))

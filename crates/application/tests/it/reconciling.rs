@@ -4,6 +4,7 @@
 use crate::faults::{slow, strike};
 use crate::gateway::{DECLINED, Made, Plan, Reply, TestGateway, made};
 use crate::world::{Placed, World, secs};
+use domain::ports::Oddity;
 use domain::settlement::DiscrepancyKind;
 use domain::settlement::TransactionStatus::{Failed, Success};
 use domain::{GatewayOrderRef, OrderStatus, PaymentStatus};
@@ -238,6 +239,35 @@ async fn many_not_found_at_once_stop_all_such_verdicts() {
     world.minutes(2).await;
     assert!(open.iter().all(|placed| world.status(*placed) == PAID));
     world.a_day().await;
+    world.assert_quiet();
+}
+
+/// What was not answered to the end may be missing as well: two unanswered ones and one lost make three.
+#[tokio::test(start_paused = true)]
+async fn what_was_not_answered_counts_as_if_it_were_not_found() {
+    let world = World::new().await;
+    let paid = world.placed(world.plain()).await;
+    world.minutes(2).await;
+    assert_eq!(world.status(paid), PAID);
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        world.gateway.plan(Plan::new(Reply::Accepted, vec![made(Success)]));
+        open.push(world.placed(world.plain()).await);
+    }
+    for number in [1, 2] {
+        world.gateway.hide(&TestGateway::key(number), true);
+    }
+    let odd = |what| [3, 4].map(|number| world.gateway.set_odd(&TestGateway::key(number), what));
+    odd(Some(Oddity::Unreadable));
+    tokio::time::sleep(secs(600)).await;
+    assert!(world.turn().await.suspended);
+    assert!(open.iter().all(|placed| world.status(*placed) == OPEN));
+    odd(None);
+    for number in [1, 2] {
+        world.gateway.hide(&TestGateway::key(number), false);
+    }
+    world.a_day().await;
+    assert!(open.iter().all(|placed| world.status(*placed) == PAID));
     world.assert_quiet();
 }
 

@@ -429,7 +429,8 @@ section! {
             size: usize => between(1, 1000),
             /// Batches of one kind under way at once, in one process; each holds a connection.
             lanes: usize => between(1, 64),
-            /// Members of one kind that wait at most; more are refused with 503 at once.
+            /// Orders, and callbacks, that wait at most; more are refused with 503 at once. Starts and settlements belong to
+            /// orders and examinations under way, which have limits of their own.
             queue: usize => between(1, 1_000_000),
             /// Longest wait until a batch begins; then 503, and nothing was taken.
             wait: Duration => between(ms(10), secs(60)),

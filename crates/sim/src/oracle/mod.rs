@@ -17,8 +17,8 @@ use crate::gateway::number;
 use crate::kinds::Kind;
 use crate::process::Process;
 use crate::world::{World, lock};
-use domain::{GatewayKey, PaymentStatus};
 use domain::ports::ChargeRequest;
+use domain::{GatewayKey, PaymentStatus};
 use std::sync::{Arc, Weak};
 use tokio::time::Instant;
 
@@ -76,7 +76,10 @@ pub fn on_post(world: &Arc<World>, process: &Process, request: &ChargeRequest) {
                 violation("I1", "requested with another amount");
             }
             if record.merchant != request.merchant || record.order_ref != request.order_ref {
-                violation("I8", "requested as another merchant, or under another name, than look-ups will use");
+                violation(
+                    "I8",
+                    "requested as another merchant, or under another name, than look-ups will use",
+                );
             }
         }
     }
@@ -166,9 +169,9 @@ pub fn on_odd_answer(world: &World, process: &Process) {
 /// Who waits is told that an order has ended: when that is stored, not before.
 pub fn on_ended(world: &Weak<World>, order: domain::OrderId) {
     let Some(world) = world.upgrade() else { return };
-    let ended = world.database.read(|tables| {
-        tables.payment_of(order).is_some_and(|row| row.record.payment.status().is_terminal())
-    });
+    let ended = world
+        .database
+        .read(|tables| tables.payment_of(order).is_some_and(|row| row.record.payment.status().is_terminal()));
     if !ended {
         world.violation("definite answer", order.get(), "told that it had ended before that was stored");
     }

@@ -143,7 +143,8 @@ fn progress(world: &World, tables: &Tables, payment: &Payment, rows: &[&Discrepa
         world.violation("I9", order, "a claim was never ended");
     }
     if check.parked_at.is_none() && (overdue(check.due_at) || overdue(check.woken_at)) {
-        world.violation("I9", order, "due for more than ten minutes");
+        let now = world.database.now();
+        world.violation("I9", order, format!("due for more than ten minutes: at {now} {check:?}"));
     }
     let unread = tables.hints(payment.id()).any(|(_, hint)| hint.looked_up_at.is_none());
     if unread && check.parked_at.is_none() {

@@ -78,7 +78,8 @@ macro_rules! port_contract {
                 a_key_without_an_answer_is_abandoned_after_the_deadline;
             starting: only_pending_payments_are_started, a_payment_is_started_once,
                 two_starters_share_nothing, a_payment_that_ends_is_not_started;
-            settling: a_case_is_complete, key_owners_are_read_after_all_locks, what_can_not_be_settled_is_left_out,
+            settling: a_case_is_complete, two_payments_of_one_coupon_are_loaded_together,
+                key_owners_are_read_after_all_locks, what_can_not_be_settled_is_left_out,
                 a_payment_is_stored_at_its_version, a_payment_race_has_one_winner,
                 ended_payments_never_change, ended_orders_never_change, a_key_has_one_owner,
                 two_take_one_key_at_once, a_card_payment_needs_its_key_to_be_paid,

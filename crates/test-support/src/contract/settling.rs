@@ -307,6 +307,25 @@ pub async fn a_coupon_comes_back_once_for_each_payment(world: World) {
     world.change(second, |case, _| Changes { coupon_back: back(case), ..failed(case) }).await;
 }
 
+/// A coupon that came back from one payment and is used by another one belongs to both, in one batch, too.
+pub async fn two_payments_of_one_coupon_are_loaded_together(world: World) {
+    let (first, product, coupon) = place_with_goods(&world).await;
+    world
+        .change(first, |case, _| {
+            let holding = case.coupon.as_ref().unwrap();
+            let back = holding.with(holding.value.issued.cancel_use().unwrap());
+            Changes { coupon_back: Some(back), ..failed(case) }
+        })
+        .await;
+    let second = world.place_as(Ask { coupon: Some(coupon), ..Ask::of(product) }).await;
+    let (tx, settling) = world.open_settling(&[with_goods(first), with_goods(second)]).await;
+    tx.rollback().await;
+    for placed in [first, second] {
+        let holding = settling.cases[&placed.payment_id].coupon.as_ref().unwrap();
+        assert_eq!((holding.version, holding.value.issued.id), (3, coupon));
+    }
+}
+
 /// Two payments of one buyer and one product end in one transaction: the second one's points follow the first one's.
 pub async fn a_batch_gives_back_what_each_took(world: World) {
     let product = world.product(1000, 9).await;

@@ -146,9 +146,8 @@ pub(super) async fn save_payment(
 ) -> Result<(), StoreError> {
     let id = payment.value.id();
     let current = |row: &PaymentRow| row.record.version == payment.version;
-    let mut row = work
-        .lock_version(id, LockKey::Payment, |tables| &tables.payments, current, "version of payment")
-        .await?;
+    let mut locked = work.lock_rows([id], LockKey::Payment, |tables| &tables.payments, current).await?;
+    let mut row = locked.remove(&id).ok_or_else(|| conflict("version of payment"))?;
     check(!row.record.payment.status().is_terminal(), "payment is terminal for good")?;
     // While the row changes, nobody can tell whether the key that it had becomes free.
     if let Some(key) = row.record.payment.key() {

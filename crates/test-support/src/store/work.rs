@@ -98,20 +98,6 @@ impl Work {
         Ok(locked)
     }
 
-    /// `UPDATE ... WHERE id = .. AND version = ..`, up to the row's lock: the version must be there when the statement
-    /// starts, and still be there after a wait.
-    pub(super) async fn lock_version<K: Ord + Clone + 'static, V: Clone + 'static>(
-        &mut self,
-        id: K,
-        key: impl Fn(K) -> LockKey,
-        table: Table<K, V>,
-        qualifies: impl Fn(&V) -> bool,
-        what: &str,
-    ) -> Result<V, StoreError> {
-        let mut locked = self.lock_rows([id.clone()], key, table, qualifies).await?;
-        locked.remove(&id).ok_or_else(|| conflict(what))
-    }
-
     /// Nothing of it stays, and its locks are free.
     pub(super) fn abort(&mut self) {
         self.changes = Tables::default();
