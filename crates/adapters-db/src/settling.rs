@@ -29,9 +29,8 @@ pub(crate) async fn open(
     let keys: Vec<&str> = keys.into_iter().collect();
     let back = !goods.is_empty();
 
-    let (begun, now, payments, checks, orders, items, hints, stock, points, owners, coupons) = join!(
+    let (begun, payments, checks, orders, items, hints, stock, points, owners, coupons) = join!(
         command(connection, "BEGIN"),
-        moment(connection),
         lock_payments(connection, ids.clone()),
         lock_checks(connection, ids.clone()),
         find_orders(connection, ids.clone()),
@@ -43,8 +42,11 @@ pub(crate) async fn open(
         when(back, coupons::find_used(connection, of.clone())),
     );
     begun?;
-    let now = now?;
     let payments = payments?;
+    let now = match payments.first() {
+        Some(locked) => locked.moment,
+        None => moment(connection).await?,
+    };
     let mut parts = Parts {
         checks: checks?.into_iter().map(|row| (row.payment_id, row)).collect(),
         orders: orders?.into_iter().map(|row| (row.id, row)).collect(),
@@ -64,7 +66,7 @@ pub(crate) async fn open(
     parts.coupons = coupons::by_id(coupons?)?;
     let mut cases = BTreeMap::new();
     for row in payments {
-        let record = PaymentRecord::try_from(row)?;
+        let record = PaymentRecord::try_from(row.payment)?;
         let asked = goods.contains(&record.payment.id());
         if let Some(case) = parts.case(record, asked)? {
             cases.insert(case.record.payment.id(), case);
@@ -125,10 +127,18 @@ pub(crate) async fn moment(connection: &AsyncPgConnection) -> Result<Timestamp, 
     Ok(moment.at)
 }
 
+#[derive(QueryableByName)]
+struct Locked {
+    #[diesel(sql_type = Timestamptz)]
+    moment: Timestamp,
+    #[diesel(embed)]
+    payment: PaymentRow,
+}
+
 /// `FOR NO KEY UPDATE`: others may still add rows that refer to the payment (a callback), but not change it.
-async fn lock_payments(connection: &AsyncPgConnection, ids: Vec<i64>) -> Result<Vec<PaymentRow>, Failure> {
+async fn lock_payments(connection: &AsyncPgConnection, ids: Vec<i64>) -> Result<Vec<Locked>, Failure> {
     const SQL: &str = concat!(
-        "SELECT ",
+        "SELECT now() AS moment, ",
         payment_columns!(),
         " FROM payment p WHERE p.id = ANY($1::bigint[]) ORDER BY p.id FOR NO KEY UPDATE"
     );
