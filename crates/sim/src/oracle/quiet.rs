@@ -15,9 +15,11 @@ use tokio::time::Instant;
 /// A result that comes later than this after the order may find its payment forced FAILED already.
 const IN_TIME: Duration = Duration::from_secs(285);
 
+/// What the gateway stores within this time after the order is found: "none there" is not believed before.
+const GRACE: Duration = Duration::from_secs(60);
+
 /// Faults that may leave a payment FAILED although the gateway approves its transaction in the end.
-const EXCUSES: [Kind; 12] = [
-    Kind::Backlog,
+const EXCUSES: [Kind; 11] = [
     Kind::KeyReuse,
     Kind::AmountDelta,
     Kind::StuckPending,
@@ -264,6 +266,7 @@ fn outcome(world: &World, row: &PaymentRow, mine: &[&Transaction], rows: &[&Disc
     let Some(good) = good else { return };
     let globally = [Kind::GatewayRestart, Kind::GatewayWipe, Kind::WrongAccount];
     let excused = EXCUSES.iter().any(|kind| faults.contains(kind))
+        || (faults.contains(&Kind::Backlog) && good.created > placed + GRACE)
         || globally.iter().any(|kind| lock(&world.counts).struck.contains_key(kind))
         || excused_by_two(&faults, requests);
     if !excused {
@@ -279,7 +282,9 @@ fn outcome(world: &World, row: &PaymentRow, mine: &[&Transaction], rows: &[&Disc
 /// A 500 or 503 after the transaction was created is no excuse by itself: the gateway is asked before it counts. Only
 /// when it could not be asked may the order be compensated.
 fn excused_by_two(faults: &BTreeSet<Kind>, requests: usize) -> bool {
-    let created = faults.contains(&Kind::Create500) || faults.contains(&Kind::Create503);
+    // The further charges of a request may hide behind a 500 as well.
+    let hidden = [Kind::Create500, Kind::Create503, Kind::ManyTransactions];
+    let created = hidden.iter().any(|kind| faults.contains(kind));
     let unable = [
         Kind::LookupError,
         Kind::LookupHang,

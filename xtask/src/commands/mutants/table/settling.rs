@@ -96,7 +96,7 @@ ORIGINAL",
     Mutant {
         name: "NoGrace",
         what: "No grace before \"none there\".",
-        plan: "--with HangCreated,ResetCreated,Backlog,ForgedWithoutToken --intensity 250",
+        plan: "--only Backlog,UnknownKey,Sync --intensity 400",
         edits: &[
             Edit {
                 file: DECIDE,
