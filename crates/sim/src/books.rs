@@ -53,6 +53,8 @@ pub struct Turn {
     pub lost: BTreeMap<GatewayKey, i64>,
     /// Orders whose lists it was asked for.
     pub listed: BTreeSet<i64>,
+    /// Some payment was paid by a key when the first one was found lost: before, there is nothing to ask the gateway for.
+    pub any_paid: bool,
     /// It knew the transaction that was last paid by.
     pub proved: bool,
     /// Some look-up brought no answer, or one of no use.

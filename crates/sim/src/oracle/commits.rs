@@ -82,7 +82,7 @@ fn payment(world: &World, name: &'static str, view: View<'_>, row: &PaymentRow) 
     }
     if payment.status() == PaymentStatus::Failed && earlier.is_some() {
         undecided(world, view, row);
-        interlock(world, view, row);
+        interlock(world, row);
     }
     if payment.status().is_terminal() {
         lock(&world.books).ended.insert(payment.id(), Instant::now());
@@ -103,7 +103,7 @@ fn payment(world: &World, name: &'static str, view: View<'_>, row: &PaymentRow) 
 /// unless it knows another one (F62).
 const INTERLOCK: usize = 3;
 
-fn interlock(world: &World, view: View<'_>, row: &PaymentRow) {
+fn interlock(world: &World, row: &PaymentRow) {
     let payment = &row.record.payment;
     let (Some(flow), Some(key)) = (crate::flow::current(), payment.key()) else { return };
     let turn = lock(&world.books).turns.get(&flow.life).cloned().unwrap_or_default();
@@ -111,11 +111,7 @@ fn interlock(world: &World, view: View<'_>, row: &PaymentRow) {
     if !turn.lost.contains_key(key) || lost < INTERLOCK || turn.proved || turn.failed {
         return;
     }
-    // Before the first one was paid there is nothing that the gateway could be asked for.
-    let any_paid = view.before.payments.values().any(|other| {
-        other.record.payment.status() == PaymentStatus::Paid && other.record.payment.key().is_some()
-    });
-    if any_paid {
+    if turn.any_paid {
         let text = format!("FAILED, as the gateway does not know {key}, nor {} others", lost - 1);
         world.violation("F62", payment.order_id().get(), text);
     }

@@ -20,6 +20,7 @@ use crate::world::{World, lock};
 use domain::ports::ChargeRequest;
 use domain::{GatewayKey, PaymentStatus};
 use std::sync::{Arc, Weak};
+use test_support::store::PaymentRow;
 use tokio::time::Instant;
 
 /// The most requests of one order (4 attempts).
@@ -144,8 +145,15 @@ pub fn on_answer(world: &World, asked: Asked<'_>) {
         Asked::Key(key, false) if !is_proving() => owner(key).map(|order| (key.clone(), order)),
         Asked::Key(..) | Asked::Order(_) | Asked::Failed => None,
     };
+    let paid = |row: &PaymentRow| {
+        row.record.payment.status() == PaymentStatus::Paid && row.record.payment.key().is_some()
+    };
+    let any_paid = lost.is_some() && world.database.read(|tables| tables.payments.values().any(paid));
     let mut books = lock(&world.books);
     let turn = books.turns.entry(flow.life).or_default();
+    if turn.lost.is_empty() {
+        turn.any_paid = any_paid;
+    }
     match asked {
         Asked::Failed => turn.failed = true,
         Asked::Order(order) => drop(turn.listed.insert(order)),
