@@ -217,7 +217,10 @@ async fn run(row: &Row) -> Seen {
             let server = Server::start(manners.clone()).await;
             call(row, server.base_url(), Some(&server)).await
         }
-        Target::Nobody => call(row, format!("http://{}", nobody().await), None).await,
+        Target::Nobody => {
+            let (_held, address) = nobody();
+            call(row, format!("http://{address}"), None).await
+        }
         Target::FullBacklog => {
             let full = FullBacklog::start().await;
             call(row, format!("http://{}", full.address), None).await
