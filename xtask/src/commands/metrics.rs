@@ -55,7 +55,8 @@ const APP_SERVER: &[Expected] = &[
     ("circuitbreaker_transitions_total", &[("name", "pg-payment"), ("from", "closed"), ("to", "open")], 1.0),
     ("circuitbreaker_slow_calls_total", &[("name", "pg-payment")], 1.0),
     ("database_pool_connections", &[("pool", "api"), ("state", "max")], 1.0),
-    ("database_transaction_seconds_count", &[("name", "place_order"), ("result", "committed")], 5.0),
+    ("database_transaction_seconds_count", &[("name", "placing"), ("result", "committed")], 5.0),
+    ("batch_size_count", &[("batch", "place")], 5.0),
     (
         "http_request_seconds_count",
         &[("method", "POST"), ("route", "/api/v1/orders"), ("status", "202")],
