@@ -346,7 +346,7 @@ ORIGINAL",
     Mutant {
         name: "ParkedThoughWoken",
         what: "A payment that was woken meanwhile is parked.",
-        plan: "--only LookupOdd,CallbackLate,CallbackTwice,Flood,Sync --intensity 400",
+        plan: "--only LookupOdd,CallbackTwice,Flood,Sync --intensity 900 --park-after 2",
         edits: &[Edit {
             file: LOOKS,
             find: "check.parked_at = if check.woken_at.is_some() { None } else { Some(now) };",
@@ -356,7 +356,7 @@ ORIGINAL",
     Mutant {
         name: "InterlockLate",
         what: "The interlock wants one lost key more than it should.",
-        plan: "--with GatewayWipe,ResultDelay,StuckPending,CallbackLost --intensity 250",
+        plan: "--only GatewayWipe,ResultDelay --intensity 900",
         edits: &[Edit {
             file: "crates/application/src/reconcile.rs",
             find: "let many_lost = lost >= u64::from(policy.interlock_lost_keys);",
