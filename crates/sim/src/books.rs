@@ -40,6 +40,8 @@ pub struct OrderBook {
     pub final_word: bool,
     /// The flows to which the gateway showed a transaction of it.
     pub shown_to: BTreeSet<usize>,
+    /// When the gateway said that it has no transaction of it.
+    pub none_there: Vec<Instant>,
     /// What its buyer was told.
     pub told: Option<Told>,
     /// Look-ups by minute.

@@ -63,6 +63,9 @@ struct Arguments {
     /// So many reconcilers, whatever the seed says
     #[arg(long)]
     reconcilers: Option<usize>,
+    /// A payment that can't be examined is parked after so many times, whatever the seed says
+    #[arg(long)]
+    park_after: Option<u32>,
     /// Threads [default: one per core]
     #[arg(long)]
     jobs: Option<usize>,
@@ -99,6 +102,7 @@ impl Arguments {
         plan.faults.extend(&self.with);
         plan.intensity = self.intensity.unwrap_or(plan.intensity);
         plan.apps = self.apps.unwrap_or(plan.apps);
+        plan.park_after = self.park_after.unwrap_or(plan.park_after);
         plan.reconcilers = self.reconcilers.unwrap_or(plan.reconcilers);
         match self.crowd {
             Some(crowd) => plan.crowded(crowd),

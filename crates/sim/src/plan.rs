@@ -45,6 +45,8 @@ pub struct Plan {
     pub crowd: Crowd,
     /// How large batches get, how many wait, and for how long.
     pub batch: BatchLimits,
+    /// A payment that can't be examined is parked after so many times.
+    pub park_after: u32,
     /// How long the buyers are at it.
     pub workload: Duration,
 }
@@ -117,6 +119,7 @@ impl Plan {
                 queue: [3, 64, 4096].get(pick(0, 2)).copied().unwrap_or(4096),
                 wait: Duration::from_millis([400, 2000, 2000].get(pick(0, 2)).copied().unwrap_or(2000)),
             },
+            park_after: [20, 20, 3].get(pick(0, 2)).copied().unwrap_or(20),
             workload: Duration::from_secs(60 * u64::try_from(pick(5, 30)).unwrap_or(5)),
         }
     }

@@ -135,6 +135,7 @@ impl Process {
         let mut policy = Policy::new(merchant, "http://localhost:8080");
         policy.batch = world.plan.batch;
         policy.max_transactions = MAX_TRANSACTIONS;
+        policy.rules.park_after_failures = world.plan.park_after;
         let application = Application::new(adapters, policy, tokens);
         let told = Arc::downgrade(world);
         application.on_ended(move |order| oracle::on_ended(&told, order));

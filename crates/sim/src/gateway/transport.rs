@@ -199,6 +199,9 @@ impl Transport for ModelTransport {
     ) -> LookupAttempt<Vec<TransactionSummary>> {
         let Some(world) = self.world.upgrade() else { return Ok(Lookup::NotFound) };
         let answer = self.by_order(&world, merchant, order_ref, limits).await;
+        if answer == Ok(Lookup::NotFound) {
+            lock(&world.books).order(number(order_ref)).none_there.push(Instant::now());
+        }
         let listed = answer.as_ref().map(|_| Asked::Order(number(order_ref)));
         crate::oracle::on_answer(&world, listed.unwrap_or(Asked::Failed));
         answer

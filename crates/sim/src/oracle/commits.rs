@@ -82,6 +82,7 @@ fn payment(world: &World, name: &'static str, view: View<'_>, row: &PaymentRow) 
     }
     if payment.status() == PaymentStatus::Failed && earlier.is_some() {
         undecided(world, view, row);
+        none_there(world, view, row);
         interlock(world, row);
     }
     if payment.status().is_terminal() {
@@ -114,6 +115,25 @@ fn interlock(world: &World, row: &PaymentRow) {
     if turn.any_paid {
         let text = format!("FAILED, as the gateway does not know {key}, nor {} others", lost - 1);
         world.violation("F62", payment.order_id().get(), text);
+    }
+}
+
+/// F37, F59: what the gateway does not have is not failed before it has said so twice, half a minute apart.
+fn none_there(world: &World, view: View<'_>, row: &PaymentRow) {
+    let payment = &row.record.payment;
+    let order = payment.order_id().get();
+    let examined = view.changes.history(payment.id()).last().is_some_and(|event| event.cause != Cause::Api);
+    let young = lock(&world.books).age(payment.id()) < Duration::from_secs(290);
+    let now = Instant::now();
+    let any =
+        |transaction: &crate::gateway::Transaction| transaction.order == order && transaction.created <= now;
+    if !examined || !young || lock(&world.gateway).all().iter().any(any) {
+        return;
+    }
+    let told = lock(&world.books).order(order).none_there.clone();
+    let apart = told.first().zip(told.last()).map(|(first, last)| last.duration_since(*first));
+    if apart.is_none_or(|apart| apart < Duration::from_secs(29)) {
+        world.violation("F59", order, "FAILED as the gateway has none, which it said only once");
     }
 }
 
@@ -168,13 +188,20 @@ fn looks(world: &World, view: View<'_>, id: PaymentId, check: &Check) {
             world.violation("I9", order, "a claim was ended by somebody who had lost it");
         }
     }
+    let clock_back = lock(&world.counts).struck.contains_key(&Kind::ClockBack);
+    let now = world.database.now();
+    if let (Some(lease), Some(next)) = (before.lease, check.lease)
+        && lease.id != next.id
+        && lease.until > now
+        && !clock_back
+    {
+        world.violation("F67", order, "claimed although somebody else works on it");
+    }
     let ended = |row: Option<&PaymentRow>| row.is_some_and(|row| row.record.payment.status().is_terminal());
     let all_along = ended(view.before.payments.get(&id)) && ended(Some(row));
-    let now = world.database.now();
     let restarted = check.watch_step == 0 && check.due_at.is_some_and(|at| at > now);
     let moved = check.due_at != before.due_at || check.watch_step != before.watch_step;
     let early = before.due_at.is_some_and(|at| at > now);
-    let clock_back = lock(&world.counts).struck.contains_key(&Kind::ClockBack);
     if all_along && moved && early && !restarted && !clock_back {
         world.violation("I8", order, "an extra look moved the one that the watch list has set");
     }

@@ -184,12 +184,11 @@ fn charges(world: &World, payment: &Payment, mine: &[&Transaction], rows: &[&Dis
     let order = payment.order_id().get();
     let now = Instant::now();
     let mut keys = BTreeSet::new();
-    // Nothing can be concluded of answers that are of no use: a person is told so.
-    let faults = lock(&world.books).order(order).faults.clone();
+    // Answers of no use leave it to a person, who is told so; and so does what can't be stored.
     let of_no_use = [Kind::LookupOdd, Kind::LookupTorn, Kind::ManyTransactions];
-    let told_of_it = of_no_use.iter().any(|kind| faults.contains(kind))
-        && rows.iter().any(|row| row.discrepancy.kind == DiscrepancyKind::Poison);
-    if told_of_it {
+    let parked = rows.iter().any(|row| row.discrepancy.kind == DiscrepancyKind::Poison);
+    let faults = lock(&world.books).order(order).faults.clone();
+    if parked && (!payment.status().is_terminal() || of_no_use.iter().any(|kind| faults.contains(kind))) {
         return;
     }
     for transaction in mine.iter().rev().filter(|transaction| !transaction.gone) {

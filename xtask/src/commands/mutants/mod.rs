@@ -42,6 +42,13 @@ pub(super) struct Edit {
     pub(super) replace: &'static str,
 }
 
+/// A seed that failed, and what it broke first.
+#[derive(Debug, PartialEq, Eq)]
+struct Found {
+    seed: u64,
+    broken: String,
+}
+
 /// Whatever a bug does to it, a run of the simulation has ended by then.
 const LIMIT: Duration = Duration::from_mins(10);
 const STOP_GRACE: Duration = Duration::from_secs(2);
@@ -78,28 +85,25 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let scratch = root.join("target/mutants");
     let program = scratch::build(&root, &scratch, &all)?;
     let sound = simulate(&program, &scratch, None, &["--seeds", "200", "--brief"])?;
-    if !sound.is_empty() {
-        bail!("without any bug the copy fails: {}", sound.join(", "));
+    if let Some(one) = sound.first() {
+        bail!("without any bug the copy fails: seed {} breaks {}", one.seed, one.broken);
     }
     let mut alive = Vec::new();
     for mutant in &chosen {
         let (seeds, kills) = (args.seeds.to_string(), args.kills.to_string());
         let mut arguments = vec!["--seeds", &seeds, "--failures", &kills, "--twice", "0", "--brief"];
         arguments.extend(mutant.plan.split_whitespace());
-        let found = simulate(&program, &scratch, Some(mutant.name), &arguments)?;
-        let told: Vec<&str> = found.iter().take(args.kills).map(String::as_str).collect();
+        let mut found = simulate(&program, &scratch, Some(mutant.name), &arguments)?;
+        found.truncate(args.kills);
+        let told: Vec<String> = found.iter().map(|one| format!("{} ({})", one.seed, one.broken)).collect();
+        let told = told.join(", ");
         if found.len() < args.kills {
             alive.push(mutant.name);
-            println!(
-                "{:<26} ALIVE: {} of {seeds} seeds [{}] {}",
-                mutant.name,
-                found.len(),
-                told.join(", "),
-                mutant.what
-            );
+            println!("{:<26} ALIVE: {} of {seeds} seeds [{told}] {}", mutant.name, found.len(), mutant.what);
         } else {
-            println!("{:<26} killed by seeds {}", mutant.name, told.join(", "));
+            println!("{:<26} killed by seeds {told}", mutant.name);
         }
+        innocent(&program, &scratch, mutant, &found)?;
         if process::interrupted() {
             bail!("interrupted");
         }
@@ -117,6 +121,19 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// It was the bug: without it the same seeds break nothing.
+fn innocent(program: &Path, scratch: &Path, mutant: &Mutant, found: &[Found]) -> Result<()> {
+    for one in found {
+        let seed = one.seed.to_string();
+        let mut arguments = vec!["--from", &seed, "--seeds", "1", "--brief"];
+        arguments.extend(mutant.plan.split_whitespace());
+        if let Some(broken) = simulate(program, scratch, None, &arguments)?.first() {
+            bail!("with the plan of {} seed {seed} breaks {} without it, too", mutant.name, broken.broken);
+        }
+    }
+    Ok(())
+}
+
 /// Every edit finds its text, once; nothing is built.
 pub(crate) fn check_repository(root: &Path) -> Result<()> {
     let all: Vec<&Mutant> = table::ALL.iter().copied().flatten().collect();
@@ -128,7 +145,7 @@ pub(crate) fn check_repository(root: &Path) -> Result<()> {
 }
 
 /// Runs the simulation with one bug switched on: the seeds that failed, and what each of them broke.
-fn simulate(program: &Path, scratch: &Path, bug: Option<&str>, arguments: &[&str]) -> Result<Vec<String>> {
+fn simulate(program: &Path, scratch: &Path, bug: Option<&str>, arguments: &[&str]) -> Result<Vec<Found>> {
     let output: PathBuf = scratch.join("output.txt");
     let mut command = std::process::Command::new(program);
     command.args(arguments).env_remove(edits::VARIABLE);
@@ -149,7 +166,7 @@ fn simulate(program: &Path, scratch: &Path, bug: Option<&str>, arguments: &[&str
         bail!("the simulation of {} did not end", bug.unwrap_or("no bug"));
     }
     let text = fs::read_to_string(&output).context("could not read the output")?;
-    let failed: Vec<String> = text.lines().filter_map(failure).collect();
+    let failed: Vec<Found> = text.lines().filter_map(failure).collect();
     let success = status.is_some_and(|status| status.success());
     if success != failed.is_empty() {
         bail!("the simulation of {} ended without a verdict: {}", bug.unwrap_or("no bug"), scratch.display());
@@ -157,11 +174,11 @@ fn simulate(program: &Path, scratch: &Path, bug: Option<&str>, arguments: &[&str
     Ok(failed)
 }
 
-/// `seed 17: I8: 700 won were charged` is `17 (I8)`.
-fn failure(line: &str) -> Option<String> {
+/// Reads `seed 17: I8: 700 won were charged`.
+fn failure(line: &str) -> Option<Found> {
     let (seed, rest) = line.strip_prefix("seed ")?.split_once(": ")?;
     let (broken, _) = rest.split_once(": ")?;
-    Some(format!("{seed} ({broken})"))
+    Some(Found { seed: seed.parse().ok()?, broken: broken.to_owned() })
 }
 
 #[cfg(test)]
@@ -197,7 +214,8 @@ mod tests {
 
     #[test]
     fn a_failed_seed_is_told_with_what_it_broke() {
-        assert_eq!(failure("seed 17: I8: 700 won were charged: x").as_deref(), Some("17 (I8)"));
+        let found = Found { seed: 17, broken: "I8".to_owned() };
+        assert_eq!(failure("seed 17: I8: 700 won were charged: x"), Some(found));
         assert_eq!(failure("seed 17 breaks:"), None);
         assert_eq!(failure("0 violations"), None);
     }

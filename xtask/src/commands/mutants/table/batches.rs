@@ -160,6 +160,19 @@ ORIGINAL",
         }],
     },
     Mutant {
+        name: "LostCommitIsRefusal",
+        what: "A COMMIT whose connection was lost is taken for one that was refused.",
+        plan: "--with CommitUnknownStored --intensity 250",
+        edits: &[Edit {
+            file: "crates/test-support/src/store/tx.rs",
+            find: "                return Err(CommitError::OutcomeUnknown);",
+            replace: "                if BUG {
+                    return Err(CommitError::RolledBack(unavailable(\"tx.commit\")));
+                }
+ORIGINAL",
+        }],
+    },
+    Mutant {
         name: "KeyTwiceInBatch",
         what: "Two requests with the same Idempotency-Key in one batch both make an order.",
         plan: "--with RepeatAtOnce --intensity 400 --crowd apart --apps 1",
@@ -255,7 +268,7 @@ ORIGINAL",
     Mutant {
         name: "StaleWatchWanted",
         what: "Whether a payment is to be watched is read before its lock was got.",
-        plan: "--with Create500,Create503,LookupError,LookupHang,DbSlow,ForgedWithoutToken,CallbackEarly,CallbackTwice --intensity 400",
+        plan: "--with Create500,Create503,LookupError,CommitUnknownStored,CommitUnknownLost,DbSlow,CallbackEarly,CallbackTwice --intensity 400",
         edits: &[Edit {
             file: STORE_SETTLING,
             find: "    let records = run!(tx, \"tx.lock_payments\", self::lock_payments(needs))?;

@@ -349,7 +349,7 @@ ORIGINAL",
     Mutant {
         name: "ParkedThoughWoken",
         what: "A payment that was woken meanwhile is parked.",
-        plan: "--only LookupOdd,CallbackLate,CallbackTwice,Flood,Sync --intensity 400",
+        plan: "--only LookupOdd,CallbackTwice,Flood,Sync --intensity 900 --park-after 2",
         edits: &[Edit {
             file: LOOKS,
             find: "check.parked_at = if check.woken_at.is_some() { None } else { Some(now) };",
