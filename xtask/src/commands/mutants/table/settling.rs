@@ -359,7 +359,7 @@ ORIGINAL",
     Mutant {
         name: "InterlockLate",
         what: "The interlock wants one lost key more than it should.",
-        plan: "--only GatewayWipe,ResultDelay,CallbackLost --reconcilers 1 --intensity 600",
+        plan: "--only GatewayWipe,ResultDelay --intensity 900",
         edits: &[Edit {
             file: "crates/application/src/reconcile.rs",
             find: "let many_lost = lost > 0 && lost + unanswered >= u64::from(policy.interlock_lost_keys);",
